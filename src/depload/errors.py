@@ -1,0 +1,366 @@
+"""Every error that depload raises: one tree, facts as attributes, the remedy in the message."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class Fault(NamedTuple):
+    """One thing that is wrong: where it is, and what it is."""
+
+    where: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}" if self.where else self.what
+
+
+def _listed(faults: Sequence[Fault], most: int = 20) -> str:
+    """The faults, a line each; a long list is cut and the rest counted."""
+    lines = [f"  - {fault}" for fault in faults[:most]]
+    if len(faults) > most:
+        lines.append(f"  - and {len(faults) - most} more")
+    return "\n".join(lines)
+
+
+class DeploadError(Exception):
+    """Something depload was asked for cannot be done; the message says what, where and how to mend it."""
+
+
+# --- what the user hands over ---------------------------------------------------------------------
+
+
+class SourceError(DeploadError):
+    """The source cannot be used."""
+
+
+class _FaultySourceError(SourceError):
+    """A source with one or more faults, all of them listed."""
+
+    _summary = "{path} cannot be used"
+    _remedy = ""
+
+    def __init__(self, path: str, faults: Sequence[Fault]) -> None:
+        super().__init__(path, tuple(faults))
+        self.path = path
+        self.faults = tuple(faults)
+
+    def __str__(self) -> str:
+        text = f"{self._summary.format(path=self.path)}:\n{_listed(self.faults)}"
+        return f"{text}\n{self._remedy}" if self._remedy else text
+
+
+class ArchiveError(_FaultySourceError):
+    """The archive is damaged, or a member may not be extracted. Nothing was extracted."""
+
+    _summary = "{path} is not an archive that can be extracted"
+    _remedy = "Make the zip again from the files themselves; nothing was extracted."
+
+
+class RequirementsError(_FaultySourceError):
+    """Lines of a requirements file that cannot be honoured; each fault's ``where`` is ``file:line``."""
+
+    _summary = "{path} has lines that cannot be used"
+
+
+class InvalidWheelError(_FaultySourceError):
+    """Wheels that do not fit the target or are not what they claim."""
+
+    _summary = "{path} has wheels that cannot be used"
+
+
+class UnrecognisedSourceError(SourceError):
+    """Nothing in the source is something that can be made into wheels."""
+
+    def __init__(self, path: str, why: str) -> None:
+        super().__init__(path, why)
+        self.path = path
+        self.why = why
+
+    def __str__(self) -> str:
+        return (
+            f"{self.path}: {self.why}; hand over a zip or a directory with a requirements.txt, .py modules, "
+            "a project (pyproject.toml, setup.py), .whl files or a pylock.toml"
+        )
+
+
+# --- the target -----------------------------------------------------------------------------------
+
+
+class TargetError(DeploadError):
+    """The target is unknown, or something cannot be made for it."""
+
+    def __init__(self, what: str, remedy: str) -> None:
+        super().__init__(what, remedy)
+        self.what = what
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.what}; {self.remedy}"
+
+
+class InterpreterMissingError(TargetError):
+    """A project or sdist must be built, and the target's Python is not on this machine."""
+
+    def __init__(self, projects: Sequence[str], python: str) -> None:
+        DeploadError.__init__(self, tuple(projects), python)
+        self.projects = tuple(projects)
+        self.python = python
+
+    def __str__(self) -> str:
+        return (
+            f"{', '.join(self.projects)} must be built from source for Python {self.python}, and there is no "
+            f"python{self.python} on this machine; install it, convert where it is (on the cluster itself, "
+            "say), or put a ready wheel into the source"
+        )
+
+
+# --- resolution, download, build ------------------------------------------------------------------
+
+
+class ResolutionError(DeploadError):
+    """The requirements have no solution; ``explanation`` is the resolver's own."""
+
+    def __init__(self, explanation: str, target: str) -> None:
+        super().__init__(explanation, target)
+        self.explanation = explanation
+        self.target = target
+
+    def __str__(self) -> str:
+        return f"no set of packages meets the requirements for {self.target}:\n{self.explanation}"
+
+
+class ProtectedPackageError(DeploadError):
+    """A source asks for a package that belongs to the platform."""
+
+    def __init__(self, package: str, asked_by: Sequence[str]) -> None:
+        super().__init__(package, tuple(asked_by))
+        self.package = package
+        self.asked_by = tuple(asked_by)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.package} belongs to the platform and may not be replaced; it was asked for by "
+            f"{', '.join(self.asked_by) or 'the source'}; take it out of there"
+        )
+
+
+class IndexUnavailableError(DeploadError):
+    """A package index or a file's host does not answer, or refuses."""
+
+    def __init__(self, url: str, reason: str, attempts: int) -> None:
+        super().__init__(url, reason, attempts)
+        self.url = url
+        self.reason = reason
+        self.attempts = attempts
+
+    def __str__(self) -> str:
+        tried = f" after {self.attempts} attempts" if self.attempts > 1 else ""
+        return (
+            f"{self.url} could not be read{tried}: {self.reason}; check the address, the proxy and the "
+            "credentials, or use --no-index with --find-links"
+        )
+
+
+class HashMismatchError(DeploadError):
+    """A file is not the one that was asked for."""
+
+    def __init__(self, name: str, expected: Sequence[str], found: str) -> None:
+        super().__init__(name, tuple(expected), found)
+        self.name = name
+        self.expected = tuple(expected)
+        self.found = found
+
+    def __str__(self) -> str:
+        return (
+            f"{self.name} has another hash than the one asked for: expected {' or '.join(self.expected)}, "
+            f"found {self.found}; either the file was altered on its way, or the hash belongs to another file"
+        )
+
+
+class BuildError(DeploadError):
+    """A build backend failed; ``output`` holds its last lines."""
+
+    def __init__(self, project: str, output: str, remedy: str = "") -> None:
+        super().__init__(project, output, remedy)
+        self.project = project
+        self.output = output
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        remedy = self.remedy or "mend the project, or put a ready wheel of it into the source"
+        return f"{self.project} could not be built; {remedy}. The build said:\n{self.output}"
+
+
+class ToolMissingError(DeploadError):
+    """A program or extra that this step needs is not there."""
+
+    def __init__(self, tool: str, needed_for: str, remedy: str) -> None:
+        super().__init__(tool, needed_for, remedy)
+        self.tool = tool
+        self.needed_for = needed_for
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.needed_for} needs {self.tool}, which is not here; {self.remedy}"
+
+
+# --- stores and wheelhouses -----------------------------------------------------------------------
+
+
+class StoreError(DeploadError):
+    """A place where run paths live cannot be read or written."""
+
+    def __init__(self, path: str, reason: str, remedy: str = "") -> None:
+        super().__init__(path, reason, remedy)
+        self.path = path
+        self.reason = reason
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}" + (f"; {self.remedy}" if self.remedy else "")
+
+
+class NotAWheelhouseError(DeploadError):
+    """The path is not a completed run path or wheelhouse."""
+
+    def __init__(self, path: str, why: str, remedy: str = "") -> None:
+        super().__init__(path, why, remedy)
+        self.path = path
+        self.why = why
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        remedy = self.remedy or "give the path that convert printed"
+        return f"{self.path} is not a wheelhouse: {self.why}; {remedy}"
+
+
+class AlteredWheelhouseError(DeploadError):
+    """The wheelhouse is not what its manifest says."""
+
+    def __init__(self, path: str, faults: Sequence[Fault]) -> None:
+        super().__init__(path, tuple(faults))
+        self.path = path
+        self.faults = tuple(faults)
+
+    def __str__(self) -> str:
+        return f"{self.path} is not what was published; convert the source again:\n{_listed(self.faults)}"
+
+
+class CleanupError(DeploadError):
+    """The path is not a run path of depload, so it was not touched."""
+
+    def __init__(self, path: str, why: str) -> None:
+        super().__init__(path, why)
+        self.path = path
+        self.why = why
+
+    def __str__(self) -> str:
+        return f"{self.path} was not removed: {self.why}; cleanup removes only a run path that convert made"
+
+
+# --- loading --------------------------------------------------------------------------------------
+
+
+class LoadError(DeploadError):
+    """The wheelhouse cannot be made importable here."""
+
+
+class TargetMismatchError(LoadError):
+    """The wheels were made for another Python or platform than the one that loads them."""
+
+    def __init__(self, made_for: str, running: str, faults: Sequence[Fault], remedy: str) -> None:
+        super().__init__(made_for, running, tuple(faults), remedy)
+        self.made_for = made_for
+        self.running = running
+        self.faults = tuple(faults)
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return (
+            f"this wheelhouse was made for {self.made_for}, but this is {self.running}:\n{_listed(self.faults)}\n"
+            f"Convert the source again where it will run, or with {self.remedy}"
+        )
+
+
+class Conflict(NamedTuple):
+    """A package that is there in another version than the wheelhouse brings."""
+
+    package: str
+    found: str
+    expected: str
+    where: str
+
+    def __str__(self) -> str:
+        return f"{self.package}: {self.found} is there ({self.where}), the wheelhouse brings {self.expected}"
+
+
+class _ConflictsError(LoadError):
+    _summary = ""
+    _remedy = ""
+
+    def __init__(self, conflicts: Sequence[Conflict]) -> None:
+        super().__init__(tuple(conflicts))
+        self.conflicts = tuple(conflicts)
+
+    def __str__(self) -> str:
+        lines = "\n".join(f"  - {conflict}" for conflict in self.conflicts)
+        return f"{self._summary}:\n{lines}\n{self._remedy}"
+
+
+class AlreadyImportedError(_ConflictsError):
+    """The driver has already imported a package in another version; Python cannot replace it."""
+
+    _summary = "the driver has already imported packages in other versions"
+    _remedy = "Call depload.load before they are imported: restart the Python process, and load first."
+
+
+class WheelhouseConflictError(_ConflictsError):
+    """Another wheelhouse that is loaded in this process brings other versions."""
+
+    _summary = "another wheelhouse is loaded in this process and disagrees"
+    _remedy = "Load them in different tasks, or convert one source that holds both."
+
+
+class WorkerFault(NamedTuple):
+    """What one worker has instead of what it should have."""
+
+    host: str
+    executor: str
+    package: str
+    expected: str
+    found: str
+
+    def __str__(self) -> str:
+        return (
+            f"host {self.host}, executor {self.executor}: {self.package}: "
+            f"expected {self.expected}, found {self.found}"
+        )
+
+
+class WorkerError(LoadError):
+    """Workers that do not have what was asked; every one of them is named."""
+
+    def __init__(self, faults: Sequence[WorkerFault], remedy: str = "") -> None:
+        super().__init__(tuple(faults), remedy)
+        self.faults = tuple(faults)
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        lines = "\n".join(f"  - {fault}" for fault in self.faults)
+        return "workers do not have what the wheelhouse brings:\n" + lines + (f"\n{self.remedy}" if self.remedy else "")
+
+
+class SparkSessionError(LoadError):
+    """The Spark session cannot be used for this."""
+
+    def __init__(self, reason: str, remedy: str) -> None:
+        super().__init__(reason, remedy)
+        self.reason = reason
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.reason}; {self.remedy}"
