@@ -336,8 +336,7 @@ class WorkerFault(NamedTuple):
 
     def __str__(self) -> str:
         return (
-            f"host {self.host}, executor {self.executor}: {self.package}: "
-            f"expected {self.expected}, found {self.found}"
+            f"host {self.host}, executor {self.executor}: {self.package}: expected {self.expected}, found {self.found}"
         )
 
 
