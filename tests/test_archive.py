@@ -332,9 +332,12 @@ def test_files_and_folders_are_extracted_and_only_what_was_executable_is(tmp_pat
         (b"PK\5\6" + bytes(18), set()),
         (b"#!/usr/bin/env python3\n" + WHOLE, {"a.py", "b/c.py"}),
         (zipped(A, comment=b"made by hand"), {"a"}),
+        (zipped(Member("é", flags=0)), {"é"}),
+        (zipped(Member("a", extra=struct.pack("<2HBL", 0x7075, 6, 1, zlib.crc32(b"a")) + b"e")), {"a"}),
+        (ordinary({"é": b""}).replace("é".encode(), b"\x82\x82").replace(b"\0\x08", b"\0\0"), {"éé"}),
         (zipped(Member("./", b""), Member("./a"), Member("b/", b""), Member("b/", b"")), {"a"}),
     ],
-    ids=["no members", "zipapp", "comment", "made by bsdtar"],
+    ids=["no members", "zipapp", "comment", "made by zip", "two names", "made by DOS", "made by bsdtar"],
 )
 def test_an_unusual_archive_is_extracted(data: bytes, names: set[str], tmp_path: Path, to: Path) -> None:
     extract(saved(tmp_path, data), to)

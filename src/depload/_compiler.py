@@ -1,4 +1,4 @@
-"""Compile one shard of a wheel's modules to .pyc; run as a script by the target's own interpreter, standard library only.
+"""Compile a shard of a wheel's modules to .pyc; a script for the target's own interpreter, standard library only.
 
     python _compiler.py WHEEL SHARD SHARDS OUTPUT
 

@@ -36,7 +36,7 @@ def _importable(folder: str) -> list[str]:
 
 
 def _holds_modules(folder: str) -> bool:
-    """Whether a folder is meant to be imported: one without __init__ must hold modules, and never hides Python's own."""
+    """Whether a folder is for importing: one without __init__ must hold modules, and never hides Python's own."""
     if os.path.exists(os.path.join(folder, "__init__.py")):
         return True
     if os.path.basename(folder) in sys.stdlib_module_names:
@@ -93,7 +93,7 @@ def _scoped(package: str, names: set[str]) -> dict[str, object]:
 
 
 def _import_child(name: str) -> None:
-    """Import a module that ``from package import name`` names; where there is none, the language's own error follows."""
+    """Import a module that ``from package import name`` names; where there is none, the language says so."""
     try:
         importlib.import_module(name)
     except ModuleNotFoundError as error:

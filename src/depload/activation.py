@@ -1,11 +1,11 @@
 """Make a wheelhouse importable in one process; this very file travels inside every wheelhouse.
 
-It is standard library only and imports nothing of depload, because a Spark worker has neither. Inside a wheelhouse it is
-called ``_depload_<digest>``, so that two wheelhouses never share one, and beside it lies an import stub for each name that
-the wheels provide:
+It is standard library only and imports nothing of depload, because a Spark worker has neither. Inside a wheelhouse it
+is called ``_depload_<digest>``, so that two wheelhouses never share one, and beside it lies an import stub for each
+name that the wheels provide:
 
-    the worker imports ``pandas``  ->  the stub calls ``hand_over("pandas")``  ->  ``activate()`` unpacks the wheels once
-    per node and digest, puts that site first on ``sys.path``, and the real pandas takes the stub's place.
+    the worker imports ``pandas``  ->  the stub calls ``hand_over("pandas")``  ->  ``activate()`` unpacks the wheels
+    once per node and digest, puts that site first on ``sys.path``, and the real pandas takes the stub's place.
 
 Everything here answers in plain data (dict, list, str, int, float, None), so that it travels back from a worker.
 """
@@ -67,7 +67,7 @@ class ActivationError(ImportError):
 def activate(archive: str | None = None) -> dict[str, Any]:
     """Put the site of ``archive`` (default: the zip this module was imported from) first on ``sys.path``.
 
-    Returns ``site`` (a path), ``digest``, ``unpacked`` (whether this call did it) and ``seconds``. Calling it again is free.
+    Returns ``site`` (a path), ``digest``, ``unpacked`` (whether this call did it) and ``seconds``. Again, it is free.
     """
     archive = os.path.abspath(archive or os.path.dirname(__file__))
     with _lock:
@@ -101,7 +101,7 @@ def hand_over(name: str) -> ModuleType:
 def prove(names: list[str], packages: dict[str, dict[str, Any]], archive: str | None = None) -> dict[str, Any]:
     """Activate, import ``names``, and say what is true in this process.
 
-    ``packages`` maps each package of the wheelhouse to its ``version`` and the import ``names`` that it provides. In the
+    ``packages`` maps each package of the wheelhouse to its ``version`` and the import ``names`` it provides. In the
     answer, ``imported`` maps each name to ``version`` and ``file`` or an ``error``, and ``strangers`` lists modules of
     the wheelhouse's packages that were imported from elsewhere before it could be activated.
     """
@@ -121,7 +121,7 @@ def prove(names: list[str], packages: dict[str, dict[str, Any]], archive: str | 
     imported: dict[str, dict[str, Any]] = {}
     try:
         facts.update(activate(archive))
-    except Exception as error:  # noqa: BLE001 - the driver raises, a worker answers in plain data
+    except Exception as error:
         facts["error"] = f"{type(error).__name__}: {error}"
     else:
         imported = {name: _imported(name, _owner(name, owners)) for name in names}
@@ -135,10 +135,15 @@ def located(name: str, package: str, site: str) -> dict[str, Any]:
     """What importing ``name`` would give, without importing it; an answer as in ``prove``'s ``imported``."""
     try:
         spec = importlib.util.find_spec(name)  # imports the packages above a dotted name
-    except Exception as error:  # noqa: BLE001 - an __init__ may raise anything
+    except Exception as error:
         return {"version": None, "file": None, "package": package, "error": f"{type(error).__name__}: {error}"}
     if spec is None:
-        return {"version": None, "file": None, "package": package, "error": f"ModuleNotFoundError: No module named {name!r}"}
+        return {
+            "version": None,
+            "file": None,
+            "package": package,
+            "error": f"ModuleNotFoundError: No module named {name!r}",
+        }
     version = next((found.version for found in importlib.metadata.distributions(name=package, path=[site])), None)
     return {"version": version, "file": spec.origin, "package": package, "error": None}
 
@@ -157,7 +162,7 @@ def forget(path: list[str]) -> None:
 
 
 def _owner(name: str, owners: dict[str, str]) -> str | None:
-    """The package that provides a module: of ``google.cloud.storage.blob`` the one that ``google.cloud.storage`` is of."""
+    """The package that a module is of: ``google.cloud.storage.blob`` is of what has ``google.cloud.storage``."""
     while name not in owners and "." in name:
         name = name.rpartition(".")[0]
     return owners.get(name)
@@ -166,7 +171,7 @@ def _owner(name: str, owners: dict[str, str]) -> str | None:
 def _imported(name: str, package: str | None) -> dict[str, Any]:
     try:
         module = importlib.import_module(name)
-    except BaseException as error:  # noqa: BLE001 - a native module may raise anything, SystemExit included
+    except BaseException as error:
         return {"version": None, "file": None, "package": package, "error": f"{type(error).__name__}: {error}"[:2000]}
     return {"version": version_of(module, package), "file": module_file(module), "package": package, "error": None}
 
@@ -262,9 +267,9 @@ def sites_home(*, native: bool = True) -> str:
     refused = []
     for root in roots:
         home = root if named else os.path.join(root, f"depload-{os.getuid() if hasattr(os, 'getuid') else 'user'}")
-        why = _why_not(home, native)
+        why = _why_not(home, native) or _why_not(os.path.join(home, "sites"), native)
         if why is None:
-            return home
+            return os.path.join(home, "sites")
         refused.append(f"{home} ({why})")
     raise ActivationError(
         f"no directory to unpack into: {', '.join(refused)}; set DEPLOAD_SITES to a directory of this user"
@@ -295,11 +300,11 @@ def _spark_local_dirs() -> list[str]:
     """Spark's local directories as configured: what it adds for one executor goes when that executor goes."""
     found = []
     for path in os.environ.get("SPARK_LOCAL_DIRS", os.environ.get("LOCAL_DIRS", "")).split(","):
-        path = path.strip()
-        while _SPARK_SCRATCH.fullmatch(os.path.basename(path)):
-            path = os.path.dirname(path)
-        if path and path not in found:
-            found.append(path)
+        root = path.strip()
+        while _SPARK_SCRATCH.fullmatch(os.path.basename(root)):
+            root = os.path.dirname(root)
+        if root and root not in found:
+            found.append(root)
     return found
 
 
@@ -366,7 +371,7 @@ def _put_first(path: str) -> None:
 # --- unpacking ------------------------------------------------------------------------------------------------------
 
 
-def _member(archive: str, name: str) -> Any:  # noqa: ANN401 - JSON
+def _member(archive: str, name: str) -> Any:
     with zipfile.ZipFile(archive) as opened:
         return json.loads(opened.read(name))
 
@@ -391,18 +396,18 @@ def _payload(archive: str) -> str:
 
 
 def _unpack(payload: str, manifest: dict[str, Any], to: str) -> None:
-    """Unpack every wheel of ``payload`` into ``to`` as an installer would (binary distribution format, "Installing")."""
+    """Unpack every wheel of ``payload`` into ``to`` as an installer would ("Binary distribution format")."""
     wanted = [*manifest["wheels"], *manifest["bytecode"]]
-    with open(payload, "rb") as file, zipfile.ZipFile(file) as outer:
-        with concurrent.futures.ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:
-            parts = list(pool.map(lambda part: _verified(file.fileno(), outer, part), wanted))
-            # Of two wheels with the same file the later one wins, as with installers; two threads must not both write it.
-            jobs = list({job[2]: job for part in parts for job in _jobs(part, to)}.values())
-            for folder in sorted({os.path.dirname(job[2]) for job in jobs}):
-                os.makedirs(folder, exist_ok=True)
-            size = max(1, len(jobs) // (8 * _THREADS))
-            batches = [jobs[start : start + size] for start in range(0, len(jobs), size)]
-            list(pool.map(lambda batch: [_write(*job) for job in batch], batches))
+    threads = concurrent.futures.ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1))
+    with open(payload, "rb") as file, zipfile.ZipFile(file) as outer, threads as pool:
+        parts = list(pool.map(lambda part: _verified(file.fileno(), outer, part), wanted))
+        # Of two wheels with the same file the later wins, as with installers; two threads must not both write it.
+        jobs = list({job[2]: job for part in parts for job in _jobs(part, to)}.values())
+        for folder in sorted({os.path.dirname(job[2]) for job in jobs}):
+            os.makedirs(folder, exist_ok=True)
+        size = max(1, len(jobs) // (8 * _THREADS))
+        batches = [jobs[start : start + size] for start in range(0, len(jobs), size)]
+        list(pool.map(_write_all, batches))
 
 
 class _Part:
@@ -455,14 +460,14 @@ def _verified(descriptor: int, outer: zipfile.ZipFile, wanted: dict[str, Any]) -
 
 
 def _data_offset(part: _Part, info: zipfile.ZipInfo) -> int:
-    """Where a member's bytes begin: the local header's name and extra field have lengths of their own (APPNOTE 4.3.7)."""
+    """Where a member's bytes begin: the local header's extra field has a length of its own (APPNOTE 4.3.7)."""
     header = part.pread(30, info.header_offset)
     name_length, extra_length = struct.unpack("<HH", header[26:30])
     return info.header_offset + 30 + int(name_length) + int(extra_length)
 
 
 def _jobs(part: _Part, to: str) -> Iterator[tuple[_Part, zipfile.ZipInfo, str]]:
-    with zipfile.ZipFile(part) as wheel:  # type: ignore[type-var] - enough of a file for zipfile
+    with zipfile.ZipFile(part) as wheel:  # enough of a file for zipfile
         for info in wheel.infolist():
             if not info.is_dir():
                 yield part, info, os.path.join(to, *_installed(part.name, info.filename))
@@ -473,12 +478,17 @@ def _installed(wheel: str, member: str) -> list[str]:
     parts = member.split("/")
     if any(part in ("", ".", "..") or "\\" in part or "\0" in part for part in parts):
         raise ActivationError(f"{wheel}: member {member!r} would leave the site")
-    if not parts[0].endswith(".data") or len(parts) < 3:
+    if not parts[0].endswith(".data") or len(parts) < 3:  # noqa: PLR2004 - folder, scheme, file
         return parts
     scheme, rest = parts[1], parts[2:]
     if scheme in ("purelib", "platlib", "data"):
         return rest
     return {"scripts": ["bin"], "headers": ["include", parts[0].split("-")[0]]}.get(scheme, parts[:2]) + rest
+
+
+def _write_all(jobs: list[tuple[_Part, zipfile.ZipInfo, str]]) -> None:
+    for job in jobs:
+        _write(*job)
 
 
 def _write(part: _Part, info: zipfile.ZipInfo, path: str) -> None:
@@ -502,7 +512,7 @@ def _write(part: _Part, info: zipfile.ZipInfo, path: str) -> None:
 def _inflated(part: _Part, info: zipfile.ZipInfo) -> Iterator[bytes]:
     offset, left = _data_offset(part, info), info.compress_size
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        with zipfile.ZipFile(part) as wheel, wheel.open(info) as member:  # type: ignore[type-var] - as in _jobs
+        with zipfile.ZipFile(part) as wheel, wheel.open(info) as member:  # as in _jobs
             yield from iter(lambda: member.read(_CHUNK), b"")
         return
     inflate = zlib.decompressobj(-zlib.MAX_WBITS) if info.compress_type == zipfile.ZIP_DEFLATED else None

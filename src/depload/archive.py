@@ -59,7 +59,7 @@ _END = struct.Struct("<4s4H2LH")  # end of central directory record, APPNOTE 4.3
 _END64 = struct.Struct("<4sQ2H2L4Q")  # its zip64 form, 4.3.14
 _LOCATOR64 = struct.Struct("<4sLQL")  # 4.3.15, between the two
 _ENTRY = struct.Struct("<4s24x3H12x")  # central directory header, 4.3.12: signature, and three lengths
-_LOCAL = struct.Struct("<4s2xH18x2H")  # local file header, 4.3.7: signature, flags, and two lengths
+_LOCAL = struct.Struct("<4s22x2H")  # local file header, 4.3.7: signature, and two lengths
 _UTF8 = 1 << 11  # flag bits, 4.4.4
 _ENCRYPTED = 1 << 0 | 1 << 6 | 1 << 13
 
@@ -120,7 +120,7 @@ def _reading() -> Iterator[None]:
         yield
     except OSError as error:
         raise _DamageError(f"it cannot be read: {error.strerror}") from error
-    except (zipfile.BadZipFile, NotImplementedError, ValueError, zlib.error) as error:
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, zlib.error, Warning) as error:
         raise _DamageError(f"it is damaged: {error}") from error
 
 
@@ -141,14 +141,33 @@ def _read(file: BinaryIO, limits: Limits) -> _Archive:
         with zipfile.ZipFile(file) as archive:
             if archive.start_dir != start:
                 raise _DamageError("it has two end records, and they disagree")
-            return _Archive(file, file.seek(0, os.SEEK_END), start, archive.infolist())
+        members = archive.infolist()
+        for member in members:
+            member.filename = _name(member)
+        return _Archive(file, file.seek(0, os.SEEK_END), start, members)
+
+
+def _raw_name(member: zipfile.ZipInfo) -> bytes:
+    return member.orig_filename.encode("utf-8" if member.flag_bits & _UTF8 else "cp437")
+
+
+def _name(member: zipfile.ZipInfo) -> str:
+    """The whole name, from where every Python finds the same.
+
+    ``ZipInfo.filename`` ends at a NUL, since Python 3.13 may come from an extra field, and is garbled where UTF-8 was
+    written without the flag for it, as Info-ZIP's ``zip`` does.
+    """
+    try:
+        return _raw_name(member).decode("utf-8")
+    except UnicodeDecodeError:
+        return member.orig_filename
 
 
 def _find_table(file: BinaryIO) -> tuple[int, int, int]:
     """How many members the end record counts, and where their table starts and ends.
 
     A zip of wheels cut short may well end with the end record of one of the wheels. That is why nothing may follow the
-    record, and why a file that begins with a member holds no more than the record knows of. PyPI asks the same.
+    record, as PyPI asks too, and nothing but a program precede the first member (zipapps, self-extracting archives).
     """
     head = file.read(512)
     size = file.seek(0, os.SEEK_END)
@@ -169,7 +188,7 @@ def _find_table(file: BinaryIO) -> tuple[int, int, int]:
     missing = offset + length - end
     if missing > 0:
         raise _DamageError(f"it was cut short: {missing:,} bytes are missing")
-    if missing < 0 and head.startswith(b"PK\x03\x04"):
+    if missing < 0 and not head.startswith((b"#!", b"MZ")):
         raise _DamageError(f"it was cut short or joined to another: its end record knows nothing of {-missing:,} bytes")
     return members, end - length, end
 
@@ -246,7 +265,7 @@ def _shown(name: str) -> str:
 
 
 def _fault(member: zipfile.ZipInfo, what: object) -> Fault:
-    return Fault(_shown(member.orig_filename), str(what))
+    return Fault(_shown(member.filename), str(what))
 
 
 def _parts(name: str) -> tuple[str, ...]:
@@ -271,12 +290,8 @@ _NAME_RULES: tuple[tuple[str, Callable[[str], object]], ...] = (
 
 
 def _unsafe(member: zipfile.ZipInfo) -> str | None:
-    """Why the path of ``member`` may not be extracted ("Zip Slip", CVE-2018-1002200), or None.
-
-    ``filename`` ends at a NUL, and since Python 3.13 may come from an extra field; ``orig_filename`` does neither.
-    """
-    names = (member.orig_filename, member.filename)
-    return next((what for what, breaks in _NAME_RULES if any(map(breaks, names))), None)
+    """Why the path of ``member`` may not be extracted ("Zip Slip", CVE-2018-1002200), or None."""
+    return next((what for what, breaks in _NAME_RULES if breaks(member.filename)), None)
 
 
 def _is_folder(member: zipfile.ZipInfo) -> bool:
@@ -370,7 +385,7 @@ def _misplaced(archive: _Archive) -> Iterator[Fault]:
         elif member.header_offset < reached:
             yield _fault(member, f"its data overlaps that of {owner}, as in a zip bomb")
         if end > reached:
-            reached, owner = end, _shown(member.orig_filename)
+            reached, owner = end, _shown(member.filename)
 
 
 def _end_of_data(archive: _Archive, member: zipfile.ZipInfo) -> tuple[int, str]:
@@ -389,12 +404,12 @@ def _data(archive: _Archive, member: zipfile.ZipInfo) -> int:
         raise _DamageError("its data lies outside of the archive")
     with _reading():
         archive.file.seek(member.header_offset)
-        mark, flags, name, extra = _LOCAL.unpack(archive.file.read(_LOCAL.size))
-        called = archive.file.read(name).decode("utf-8" if flags & _UTF8 else "cp437", "replace")
+        mark, name, extra = _LOCAL.unpack(archive.file.read(_LOCAL.size))
+        called = archive.file.read(name)
     if mark != b"PK\x03\x04":
         raise _DamageError("its data is not where the table of members says")
-    if called != member.orig_filename:
-        raise _DamageError(f"its local header calls it {_shown(called)}")
+    if called != _raw_name(member):
+        raise _DamageError(f"its local header calls it {_shown(called.decode('utf-8', 'replace'))}")
     return start + int(name) + int(extra)
 
 
@@ -403,7 +418,7 @@ def _excessive(archive: _Archive, limits: Limits) -> Iterator[Fault]:
     total = sum(member.file_size for member in archive.members)
     if total > limits.size:
         yield Fault("", f"it unpacks to {total:,} bytes; the limit is {limits.size:,} (Limits.size)")
-    sizes = [(_shown(member.orig_filename), member.file_size, member.compress_size) for member in archive.members]
+    sizes = [(_shown(member.filename), member.file_size, member.compress_size) for member in archive.members]
     for name, unpacked, packed in [("", total, archive.size), *sizes]:
         if unpacked > max(_RATIO_FLOOR, packed * limits.ratio):
             yield Fault(name, f"{packed:,} bytes unpack to {unpacked:,}; the limit is {limits.ratio}:1 (Limits.ratio)")

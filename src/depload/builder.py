@@ -32,7 +32,7 @@ _NOT_COPIED = shutil.ignore_patterns("__pycache__", ".venv", "venv", "node_modul
 # What backends say when they look for the version in git: setuptools-scm, hatch-vcs, pbr, versioningit, dunamai.
 _VERSION_FROM_GIT = re.compile(
     r"unable to detect version|getting the version from source `vcs`|Versioning for this project requires|"
-    r"NotSCMError|NotVCSError|not a git repository|This does not appear to be a Git project|Unable to detect version control",
+    r"NotSCMError|NotVCSError|not a git repository|not appear to be a Git project|Unable to detect version control",
     re.IGNORECASE,
 )
 _VERSION_REMEDY = (
@@ -53,16 +53,17 @@ class Buildable:
 def build(projects: Sequence[Buildable], target: Target, *, options: IndexOptions, to: Path) -> list[Path]:
     """Build a wheel of each, isolated as PEP 517 asks, with the target's own Python; in the order given.
 
-    Raises InterpreterMissingError, BuildError with the backend's last lines, InvalidWheelError where what comes out does
-    not fit the target.
+    Raises InterpreterMissingError, BuildError with the backend's last lines, InvalidWheelError where what comes
+    out does not fit the target.
     """
     if not projects:
         return []
     interpreter = tools.interpreter(target.python)
     if interpreter is None:
         raise InterpreterMissingError([project.label for project in projects], target.python)
+    tool = _tool(interpreter, options)
     with concurrent.futures.ThreadPoolExecutor(_BUILDS_AT_ONCE) as pool:
-        jobs = [pool.submit(_build, project, interpreter, options, to / str(at)) for at, project in enumerate(projects)]
+        jobs = [pool.submit(_build, project, tool, options, to / str(at)) for at, project in enumerate(projects)]
         try:
             built = [job.result() for job in jobs]
         finally:
@@ -74,7 +75,7 @@ def build(projects: Sequence[Buildable], target: Target, *, options: IndexOption
     return built
 
 
-def _build(project: Buildable, interpreter: str, options: IndexOptions, work: Path) -> Path:
+def _build(project: Buildable, tool: Sequence[str], options: IndexOptions, work: Path) -> Path:
     source, out = work / "source", work / "wheel"
     out.mkdir(parents=True)
     if project.path.is_dir():  # backends write beside what they build
@@ -84,24 +85,25 @@ def _build(project: Buildable, interpreter: str, options: IndexOptions, work: Pa
     environment = {
         **tools.secrets(),
         **options.environment(),
-        "SOURCE_DATE_EPOCH": "315532800",  # reproducible-builds.org; 1980-01-01, so that equal sources make equal wheels
+        "SOURCE_DATE_EPOCH": "315532800",  # reproducible-builds.org; equal sources, equal wheels
     }
-    done = tools.run(_command(source, out, interpreter, options), environment=environment, cwd=work)
+    done = tools.run([*tool, str(out), str(source)], environment=environment, cwd=work)
     found = sorted(out.glob("*.whl"))
     if done.code or len(found) != 1:
         raise _failed(project.label, done)
     return found[0]
 
 
-def _command(source: Path, out: Path, interpreter: str, options: IndexOptions) -> list[str]:
+def _tool(interpreter: str, options: IndexOptions) -> list[str]:
+    """The command that builds a wheel, but for where it goes and what of."""
     if uv := tools.uv():
-        words = [uv, "build", "--wheel", "--out-dir", str(out), "--python", interpreter, "--no-python-downloads"]
-        return [*words, "--color=never", "--no-progress", *options.uv_build_arguments(), str(source)]
+        words = [uv, "build", "--wheel", "--python", interpreter, "--no-python-downloads", "--color=never"]
+        return [*words, "--no-progress", *options.uv_build_arguments(), "--out-dir"]
     pip = tools.pip()
     if pip is None:
         raise ToolMissingError("uv or pip", "building a project", "install it with: pip install uv")
-    words = [*pip, "--python", interpreter, "wheel", "--no-deps", "--use-pep517", "--wheel-dir", str(out)]
-    return [*words, "--no-input", "--disable-pip-version-check", *options.pip_arguments(), str(source)]
+    words = [*pip, "--python", interpreter, "wheel", "--no-deps", "--use-pep517", "--no-input"]
+    return [*words, "--disable-pip-version-check", *options.pip_arguments(), "--wheel-dir"]
 
 
 def _failed(label: str, done: tools.Finished) -> BuildError:

@@ -37,7 +37,7 @@ class Bytecode:
 
 
 def compile_wheels(wheels: Sequence[Wheel], interpreter: str, to: Path, cache: Path | None = None) -> list[Bytecode]:
-    """Compile the modules of ``wheels`` with ``interpreter``; what ``cache`` has from an equal wheel is taken from there.
+    """Compile the modules of ``wheels`` with ``interpreter``; what ``cache`` has of an equal wheel is taken from there.
 
     The same wheels and interpreter give the same bytes, whatever the machine's number of processors.
     """
@@ -45,7 +45,7 @@ def compile_wheels(wheels: Sequence[Wheel], interpreter: str, to: Path, cache: P
     shards.sort(key=lambda job: -job[0].size)
     kept = cache / "bytecode" / _compiler_key(interpreter) if cache else None
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        made = pool.map(lambda job: _shard(*job, interpreter, to, kept), shards)
+        made = pool.map(lambda job: _shard(job[0], job[1], job[2], interpreter, to, kept), shards)
         return sorted(made, key=lambda bytecode: bytecode.filename)
 
 

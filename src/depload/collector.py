@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from depload.requirements import Line, Requirements
     from depload.resolver import ResolverName
     from depload.target import Target
+    from depload.wheels import Wheel
 
 
 @dataclass
@@ -45,7 +46,7 @@ class Collection:
     options: IndexOptions
     scratch: Path
     resolver: ResolverName | None = None
-    phase: Callable[[str], None] = lambda name: None
+    phase: Callable[[str], None] = lambda _name: None
     progress: fetcher.Progress | None = None
     warnings: list[str] = field(default_factory=list)
 
@@ -74,11 +75,7 @@ class Collection:
         """The packages of the source's pylock.toml files."""
         found: list[LockedPackage] = []
         for root in self._of("pylock"):
-            try:
-                packages = lockfile.read(root.location.read_text("utf-8"), self.target)
-                found += [_located(package, root) for package in packages]
-            except (lockfile.InvalidLockError, UnicodeDecodeError) as error:
-                raise RequirementsError(self.label, [Fault(root.path, str(error))]) from error
+            found += _read_lock(root, self.target, self.label)
         return found
 
     def _local(self, lists: Requirements) -> dict[str, Ingredient]:
@@ -95,15 +92,17 @@ class Collection:
             chosen.append(Ingredient(self._modules(), "built from loose modules", requested=True))
         return _by_name(chosen, self.label)
 
-    def _fitting(self, files: Sequence[Path]) -> list[wheels.Wheel]:
+    def _fitting(self, files: Sequence[Path]) -> list[Wheel]:
         """The source's own wheels; all faults of all of them at once. Of one version for several targets, the best."""
         faults = [fault for file in files for fault in wheels.faults(file)]
         if faults:
             raise InvalidWheelError(self.label, faults)
-        candidates: dict[tuple[str, str], list[wheels.Wheel]] = defaultdict(list)
+        candidates: dict[tuple[str, str], list[Wheel]] = defaultdict(list)
         for wheel in map(wheels.read, files):
             candidates[wheel.name, wheel.version].append(wheel)
-        best = [min(group, key=lambda wheel: _worst_if_none(self.target.rank(wheel.tags))) for group in candidates.values()]
+        best = [
+            min(group, key=lambda wheel: _worst_if_none(self.target.rank(wheel.tags))) for group in candidates.values()
+        ]
         if faults := [fault for wheel in best for fault in wheels.faults(wheel.path, self.target)]:
             raise InvalidWheelError(self.label, faults)
         return best
@@ -114,7 +113,7 @@ class Collection:
         to = self.scratch / "built"
         return list(zip(builder.build(buildables, self.target, options=self.options, to=to), labels, strict=True))
 
-    def _modules(self) -> wheels.Wheel:
+    def _modules(self) -> Wheel:
         loose = [
             LooseFile(file, file.relative_to(root.location).as_posix())
             for root in self._of("modules")
@@ -179,7 +178,9 @@ class Collection:
         allowed = [file for file in package.files if _is_allowed(file, hashes)]
         if not allowed:
             raise HashMismatchError(
-                f"{package.name} {package.version}", hashes, ", ".join(f"sha256:{file.sha256}" for file in package.files)
+                f"{package.name} {package.version}",
+                hashes,
+                ", ".join(f"sha256:{file.sha256}" for file in package.files),
             )
         ranked = [(rank, file) for file in allowed if file.is_wheel and (rank := _rank(file, self.target)) is not None]
         if ranked:
@@ -187,7 +188,9 @@ class Collection:
         if sdist := next((file for file in allowed if not file.is_wheel), None):
             return sdist
         names = ", ".join(file.filename for file in allowed)
-        raise ResolutionError(f"{package.name} {package.version} has no file that fits: there is {names}", str(self.target))
+        raise ResolutionError(
+            f"{package.name} {package.version} has no file that fits: there is {names}", str(self.target)
+        )
 
     def _warn_of_imports(self, ingredients: Sequence[Ingredient]) -> None:
         """Loose modules declare nothing, so what they import is held against what came of it all."""
@@ -215,6 +218,13 @@ def _with_lists(options: IndexOptions, lists: Requirements) -> IndexOptions:
         no_binary=(*options.no_binary, *lists.no_binary),
         trusted_hosts=(*options.trusted_hosts, *lists.trusted_hosts),
     )
+
+
+def _read_lock(root: Root, target: Target, label: str) -> list[LockedPackage]:
+    try:
+        return [_located(package, root) for package in lockfile.read(root.location.read_text("utf-8"), target)]
+    except (lockfile.InvalidLockError, UnicodeDecodeError) as error:
+        raise RequirementsError(label, [Fault(root.path, str(error))]) from error
 
 
 def _located(package: LockedPackage, root: Root) -> LockedPackage:
@@ -258,8 +268,7 @@ def _is_complete(local: Mapping[str, Ingredient], target: Target) -> bool:
     """Whether every requirement of the local wheels that counts on the target is met by another of them."""
     environment = {**target.environment(), "extra": ""}
     return all(
-        requirement.marker is not None
-        and not requirement.marker.evaluate(environment)
+        (requirement.marker is not None and not requirement.marker.evaluate(environment))
         or _is_met(requirement, local.get(canonicalize_name(requirement.name)))
         for item in local.values()
         for requirement in item.wheel.requires
@@ -273,7 +282,12 @@ def _is_met(requirement: Requirement, item: Ingredient | None) -> bool:
 
 def _extras(lists: Requirements, name: str) -> str:
     """The extras that the lists ask of a local package: ``./pkg[fast]``."""
-    asked = {extra for line in lists.lines if line.name == name and line.path for extra in Requirement(line.requirement).extras}
+    asked = {
+        extra
+        for line in lists.lines
+        if line.name == name and line.path
+        for extra in Requirement(line.requirement).extras
+    }
     return f"[{','.join(sorted(asked))}]" if asked else ""
 
 

@@ -161,7 +161,7 @@ class _Fetcher:
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
             self._route.interrupt()
-            wait(futures, timeout=2)  # only a thread that is just connecting takes longer, and it has no file open
+            wait(futures, timeout=2)  # a thread may still be connecting; what it has written goes with ``work``
             self._route.close()
 
     def _bring(self, download: Download) -> None:
@@ -199,11 +199,11 @@ class _Fetcher:
                 self._attempt(download, part, headers)
             except (_AttemptError, OSError, http.client.HTTPException, ValueError) as error:
                 failed = error if isinstance(error, _AttemptError) else _failed(error)
+                if not failed.again or attempt >= self._route.attempts:
+                    raise IndexUnavailableError(redact(download.url), redact(str(failed)), attempt) from error
+                self._route.pause(attempt, failed.after)
             else:
                 return
-            if not failed.again or attempt >= self._route.attempts:
-                raise IndexUnavailableError(redact(download.url), redact(str(failed)), attempt) from failed
-            self._route.pause(attempt, failed.after)
 
     def _attempt(self, download: Download, part: _Part, headers: Mapping[str, str]) -> None:
         if not hasattr(self._thread, "client"):
@@ -298,11 +298,11 @@ class _Part:
         return {"Range": f"bytes={self.done}-", "If-Range": self._validator}
 
     def begin(self, response: http.client.HTTPResponse) -> None:
-        """Get ready for the body, for the rest or for all of it. Raises _AttemptError where none of the file is in it."""
+        """Get ready for the body, for the rest or for all of it. _AttemptError where it holds none of the file."""
         if response.status == HTTPStatus.OK:
             self.restart(response.headers)
         elif response.status in (HTTPStatus.PARTIAL_CONTENT, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE):
-            if not response.headers.get("Content-Range", "").startswith(f"bytes {self.done}-"):
+            if not (self.done and response.headers.get("Content-Range", "").startswith(f"bytes {self.done}-")):
                 self.restart(None)
                 raise _AttemptError("it sent another part of the file than the one asked for")
         else:
@@ -471,7 +471,7 @@ class _Route:
         return proxy, _basic("Proxy-Authorization", user)
 
     def _context(self, host: str, port: int) -> ssl.SSLContext:
-        trusted = not {host, f"{host}:{port}"}.isdisjoint(self.options.trusted_hosts)
+        trusted = not {host, f"{host}:{port}"}.isdisjoint(map(str.lower, self.options.trusted_hosts))
         with self._lock:  # reading the certificates takes 25 ms: once, and only when there is a host to reach
             if trusted not in self._contexts:
                 self._contexts[trusted] = _tls(self.options, verify=not trusted)

@@ -327,9 +327,10 @@ def _is_project(folder: Path) -> bool:
 def _toml(file: Path) -> dict[str, Any]:
     """A TOML file; one that cannot be read is left to the build backend, whose message is better than ours."""
     try:
-        return tomllib.loads(file.read_text("utf-8"))
+        data: dict[str, Any] = tomllib.loads(file.read_text("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError):
         return {"project": {}}
+    return data
 
 
 def _workspace_members(folder: Path) -> Iterator[Path]:
@@ -357,7 +358,7 @@ def _wraps(folder: Path) -> bool:
 
 
 def unprovided_imports(roots: tuple[Root, ...], provided: set[str]) -> list[str]:
-    """Imports of loose modules that neither Python, the modules themselves, a runtime nor ``provided`` has: a line each."""
+    """Imports of loose modules that neither Python, they themselves, a runtime nor ``provided`` has: a line each."""
     known = set(sys.stdlib_module_names) | _PROVIDED | provided | {"user_modules"}
     found = []
     for root in roots:

@@ -153,11 +153,11 @@ class IndexOptions:
         return {name: value for name, value in values.items() if value is not None}
 
     def credentials(self, url: str, *known: str) -> tuple[str, str] | None:
-        """User and password for ``url``: its own, else those of an index or ``known`` URL of its host, else netrc's.
+        """User and password for ``url``: its own, else those of a ``known`` URL or index of its host, else netrc's.
 
         In pip's order (pip/_internal/network/auth.py); of several indexes on the host the one with most of the path.
         """
-        shared = (self.index_url or "", *self.extra_index_urls, *self.find_links, *_uv_urls(), *known)
+        shared = (*known, self.index_url or "", *self.extra_index_urls, *self.find_links, *_uv_urls())
         same = [each for each in shared if _user(each) and origin(each) == origin(url)]
         nearest = max(same, key=lambda each: len(posixpath.commonpath([_path(each), _path(url)])), default="")
         users = [user for user in (_user(url), _user(nearest), _netrc(url)) if user]
@@ -228,14 +228,18 @@ def _configured(options: IndexOptions, name: str, value: str) -> IndexOptions:
         raise StoreError("pip's configuration", f"{name} cannot be {value!r}", "see `pip config debug`") from None
 
 
-def _restricted(options: IndexOptions, name: str, packages: str) -> IndexOptions:
-    """``name`` is said of ``packages`` too; the later wins (pip/_internal/models/format_control.py)."""
-    said, other = _FORMATS[name]
+def _restricted(options: IndexOptions, restriction: str, packages: str) -> IndexOptions:
+    """``restriction`` holds for ``packages`` too; the later wins (pip/_internal/models/format_control.py)."""
+    said, other = _FORMATS[restriction]
     here, there = getattr(options, said), getattr(options, other)
-    for package in map(_canonical, packages.split(",")):
-        here = () if package.startswith(":") else tuple(each for each in here if each != package)
-        here = here if package == ":none:" else (*here, package)
-        there = () if package == ":all:" else tuple(each for each in there if each != package)
+    names = [_canonical(package) for package in packages.split(",")]
+    if ":all:" in names:
+        here, there = (":all:",), ()
+        rest = names[len(names) - names[::-1].index(":all:") :]
+        names = rest if ":none:" in rest else []
+    for name in names:
+        here = () if name == ":none:" else (*(each for each in here if each != name), name)
+        there = tuple(each for each in there if each != name)
     return replace(options, **{said: here, other: there})
 
 
@@ -311,13 +315,13 @@ def _extended(already: str | None, more: Iterable[str], separator: str) -> str |
 
 
 def origin(url: str) -> tuple[str, str, int] | None:
-    """Scheme, host and port (RFC 6454): what credentials belong to."""
+    """Scheme, host and port (RFC 6454), what credentials belong to; None where it is no URL of http or https."""
     try:
         parts = urlsplit(url)
-        port = parts.port or {"http": 80, "https": 443}[parts.scheme]
+        found = parts.scheme, parts.hostname or "", parts.port or {"http": 80, "https": 443}[parts.scheme]
     except (ValueError, KeyError):
         return None
-    return parts.scheme, parts.hostname or "", port
+    return found if found[1] else None
 
 
 def _user(url: str) -> tuple[str, str | None] | None:

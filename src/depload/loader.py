@@ -51,7 +51,7 @@ _loaded: dict[tuple[str, str | None], Loaded] = {}  # by digest and Spark applic
 _manifests: dict[str, Manifest] = {}  # what this process has activated, by digest
 
 
-def load(path: str | os.PathLike[str], spark: Any = None, *, imports: Sequence[str] | None = None) -> Loaded:  # noqa: ANN401
+def load(path: str | os.PathLike[str], spark: Any = None, *, imports: Sequence[str] | None = None) -> Loaded:
     """Make the wheelhouse at ``path`` importable here and, with a Spark session, on every worker.
 
     ``path`` is a run path or a ``.wheelhouse.zip``; ``spark`` a SparkSession or SparkContext, or None for this process
@@ -77,7 +77,7 @@ def load(path: str | os.PathLike[str], spark: Any = None, *, imports: Sequence[s
     return loaded
 
 
-def _load(run: Run, context: Any, imports: list[str] | None) -> Loaded:  # noqa: ANN401
+def _load(run: Run, context: Any, imports: list[str] | None) -> Loaded:
     manifest = run.manifest
     driver = Process.of(_on_driver(run, imports))
     if driver.error:
@@ -91,7 +91,9 @@ def _load(run: Run, context: Any, imports: list[str] | None) -> Loaded:  # noqa:
         names = imports if imports is not None else proof_names(manifest)
         workers, delivery = _on_workers(run, context, names)
     packages = {wheel.name: wheel.version for wheel in manifest.wheels}
-    return Loaded(run.path, manifest.digest, str(driver.site), Report(driver, workers, delivery, manifest.digest, packages))
+    return Loaded(
+        run.path, manifest.digest, str(driver.site), Report(driver, workers, delivery, manifest.digest, packages)
+    )
 
 
 def proof_names(manifest: Manifest) -> list[str]:
@@ -109,7 +111,19 @@ def proof_names(manifest: Manifest) -> list[str]:
     return names
 
 
-_ALONG = {"test", "tests", "testing", "example", "examples", "doc", "docs", "benchmark", "benchmarks", "scripts", "tools"}
+_ALONG = {
+    "test",
+    "tests",
+    "testing",
+    "example",
+    "examples",
+    "doc",
+    "docs",
+    "benchmark",
+    "benchmarks",
+    "scripts",
+    "tools",
+}
 
 
 # --- the driver -----------------------------------------------------------------------------------------------------
@@ -180,7 +194,7 @@ def _sys_path_restored_on_failure() -> Iterator[None]:
 # --- the workers ----------------------------------------------------------------------------------------------------
 
 
-def _context(spark: Any) -> Any:  # noqa: ANN401 - pyspark's types are not imported
+def _context(spark: Any) -> Any:
     """The SparkContext of a session or of itself; the kind is found from the object, never from the environment."""
     if spark is None:
         return None
@@ -191,17 +205,21 @@ def _context(spark: Any) -> Any:  # noqa: ANN401 - pyspark's types are not impor
         )
     context = getattr(spark, "sparkContext", spark)
     if not hasattr(context, "addPyFile"):
-        raise SparkSessionError(f"{type(spark).__name__} is not a Spark session", "hand over a SparkSession or SparkContext")
+        raise SparkSessionError(
+            f"{type(spark).__name__} is not a Spark session", "hand over a SparkSession or SparkContext"
+        )
     if getattr(context, "_jsc", None) is None:
         raise SparkSessionError("the Spark session was stopped", "start a new one")
     return context
 
 
-def _on_workers(run: Run, context: Any, names: list[str]) -> tuple[tuple[Process, ...], str]:  # noqa: ANN401
-    """Send what the workers need and prove it: a reference to the run path first, the wheels where that is not enough."""
+def _on_workers(run: Run, context: Any, names: list[str]) -> tuple[tuple[Process, ...], str]:
+    """Send what the workers need and prove it: a reference to the run path first, the wheels where that fails."""
     module = wheelhouse.module_name(run.manifest.digest)
     with tempfile.TemporaryDirectory(prefix="depload-") as scratch:
-        stand_in = wheelhouse.write_reference(run.file, str(run.file.absolute()), Path(scratch) / _sent_name(run, "reference"))
+        stand_in = wheelhouse.write_reference(
+            run.file, str(run.file.absolute()), Path(scratch) / _sent_name(run, "reference")
+        )
         context.addPyFile(str(stand_in))
         workers = _prove(context, f"{module}_reference", names, run.manifest)
         delivery = "reference: the workers read the wheelhouse from the run path, which they see"
@@ -229,10 +247,10 @@ def _link(file: Path, to: Path) -> None:
         shutil.copyfile(file, to)
 
 
-def _take_back(context: Any, name: str) -> None:  # noqa: ANN401
+def _take_back(context: Any, name: str) -> None:
     """Workers that start from now on do not get this file on their path; SparkContext has no public way to say so."""
     with contextlib.suppress(AttributeError, ValueError):
-        context._python_includes.remove(name)  # noqa: SLF001
+        context._python_includes.remove(name)
     sys.path[:] = [entry for entry in sys.path if os.path.basename(entry) != name]  # noqa: PTH119
 
 
@@ -245,7 +263,7 @@ def _remedy(workers: Sequence[Process]) -> str:
     return ""
 
 
-def _prove(context: Any, module: str, names: list[str], manifest: Manifest) -> tuple[Process, ...]:  # noqa: ANN401
+def _prove(context: Any, module: str, names: list[str], manifest: Manifest) -> tuple[Process, ...]:
     """Ask every slot of every executor, in as many rounds as it takes until each executor has answered."""
     answers: dict[tuple[str, str, int], Process] = {}
     for attempt in range(_ROUNDS):
@@ -267,12 +285,14 @@ def _prove(context: Any, module: str, names: list[str], manifest: Manifest) -> t
     return tuple(answers[key] for key in sorted(answers))
 
 
-def _task(module: str, names: list[str], packages: dict[str, Any], hold: float) -> Callable[[Any], list[dict[str, Any]]]:
+def _task(
+    module: str, names: list[str], packages: dict[str, Any], hold: float
+) -> Callable[[Any], list[dict[str, Any]]]:
     """What runs on a worker. A nested function without globals is pickled by value: workers do not have depload."""
 
-    def prove(_rows: Any) -> list[dict[str, Any]]:  # noqa: ANN401
-        import importlib  # noqa: PLC0415
-        import time  # noqa: PLC0415
+    def prove(_rows: Any) -> list[dict[str, Any]]:
+        import importlib
+        import time
 
         facts = importlib.import_module(module).prove(names, packages)
         time.sleep(hold)
@@ -281,10 +301,10 @@ def _task(module: str, names: list[str], packages: dict[str, Any], hold: float) 
     return prove
 
 
-def _slots(context: Any) -> dict[str, int]:  # noqa: ANN401
+def _slots(context: Any) -> dict[str, int]:
     """How many tasks each executor runs at once, by its id; ``""`` for all where Spark does not say."""
     try:
-        scala = context._jsc.sc()  # noqa: SLF001 - the status store has no Python counterpart
+        scala = context._jsc.sc()
         each = max(1, int(context.getConf().get("spark.task.cpus", "1")))
         executors = scala.statusStore().executorList(True)  # noqa: FBT003
         rows = [executors.apply(at) for at in range(executors.size())]
@@ -292,12 +312,12 @@ def _slots(context: Any) -> dict[str, int]:  # noqa: ANN401
         if found := {executor: count for executor, count in slots.items() if count}:
             return found
     except Exception:  # noqa: BLE001 - py4j raises its own; some platforms forbid these calls
-        pass
+        return {"": max(1, context.defaultParallelism)}
     return {"": max(1, context.defaultParallelism)}
 
 
 @contextlib.contextmanager
-def _described(context: Any, text: str) -> Iterator[None]:  # noqa: ANN401
+def _described(context: Any, text: str) -> Iterator[None]:
     """Name the job in Spark's UI, and leave the thread's description as it was."""
     before = context.getLocalProperty("spark.job.description")
     context.setLocalProperty("spark.job.description", text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+import re
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -153,5 +154,4 @@ def _row(file: LockedFile) -> str:
 
 def _quoted(text: str) -> str:
     """A TOML basic string: JSON's escapes are TOML's, but for what TOML alone forbids."""
-    escaped = "".join(f"\\u{ord(char):04x}" if ord(char) < 0x20 or char in '"\\\x7f' else char for char in text)  # noqa: PLR2004
-    return f'"{escaped}"'
+    return '"' + re.sub(r'[\x00-\x1f"\\\x7f]', lambda match: f"\\u{ord(match[0]):04x}", text) + '"'

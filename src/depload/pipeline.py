@@ -113,7 +113,7 @@ def convert(
     limits: Limits | None = None,
     progress: Progress | None = None,
 ) -> Converted:
-    """Turn ``source`` into a wheelhouse for ``target`` (default: this process), published under a fresh run path of ``base``.
+    """Turn ``source`` into a wheelhouse for ``target`` (default: this process), under a fresh run path of ``base``.
 
     ``options`` come on top of pip's configuration. ``compile`` adds .pyc files where the target's Python is on this
     machine. Whatever goes wrong, one DeploadError says so, nothing is published and nothing is left behind.

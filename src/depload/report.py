@@ -79,7 +79,7 @@ class Report:
         }
 
     def __str__(self) -> str:
-        rows = [("process", "host", "pid", "python", "site", "seconds", "imported")]
+        rows: list[tuple[str, ...]] = [("process", "host", "pid", "python", "site", "seconds", "imported")]
         rows += [_row("driver", self.driver), *(_row(f"executor {worker.executor}", worker) for worker in self.workers)]
         packages = ", ".join(f"{name} {version}" for name, version in sorted(self.packages.items()))
         return f"{table(rows)}\npackages: {packages}\ndelivery: {self.delivery}\ndigest:   {self.digest}"
@@ -96,6 +96,15 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
+
+
+def size(count: int) -> str:
+    """Bytes as a person reads them."""
+    number, units = float(count), iter(("B", "kB", "MB", "GB"))
+    unit = next(units)
+    while number >= 1000 and (larger := next(units, None)):  # noqa: PLR2004 - SI
+        number, unit = number / 1000, larger
+    return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
 
 
 def faults(workers: Iterable[Process], manifest: Manifest) -> tuple[WorkerFault, ...]:

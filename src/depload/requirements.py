@@ -7,6 +7,7 @@ purpose: what pip would drop without a word is a fault, and so is what cannot tr
 from __future__ import annotations
 
 import codecs
+import math
 import optparse
 import os
 import re
@@ -34,7 +35,7 @@ _MOST_BYTES = 8 * 1024 * 1024
 _BYTES_A_LINE_COSTS = 64  # so that millions of empty lines run out of the same budget
 _LONGEST_LINE = 64 * 1024
 _LONGEST_REQUIREMENT = 4096
-_LONGEST_FILENAME = 255  # NAME_MAX; a wheel's tags multiply, and those of a longer name never end
+_MOST_TAGS = 256  # of a wheel's file name, where py2.py3-none-any has two; they multiply
 _LONGEST_SHOWN = 120
 _MOST_VARIABLES = 100
 _DEEPEST_INCLUDE = 16
@@ -47,28 +48,26 @@ _BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-_NOT_FOR_FILES = {
-    "idna",
-    "punycode",
-    "raw-unicode-escape",
-    "unicode-escape",
-    "undefined",
-}  # Python's own, some quadratic
+# Python's own inventions; decoding some of them takes quadratic time.
+_NO_CHARACTER_SETS = ("idna", "punycode", "raw-unicode-escape", "undefined", "unicode-escape")
 _SAVE_AS = "save the file as UTF-8, or say its encoding in the first line: # -*- coding: latin-1 -*-"
 _CODING = re.compile(rb"coding[:=]\s*([-\w.]+)")
 _COMMENT = re.compile(r"(?:^|(?<=\s))#.*")
 _VARIABLE = re.compile(r"\$\{([A-Z0-9_]+)\}")
 _OPTION = re.compile(r"(?:^| )-")
+_QUOTING = re.compile(r"['\"\\]")
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+):", re.IGNORECASE)  # two letters at least: C: is a drive
 _VCS = re.compile(r"(?:git|hg|svn|bzr)[+:]|ssh:|git@[^/\s]+:(?!//)", re.IGNORECASE)
 _NAMED_URL = re.compile(r"([a-z0-9][\w.-]*)\s*(?:(\[[^\]]*\])\s*)?@\s*(\S.*)", re.IGNORECASE)
 _URL_END = re.compile(r"\s;|;\s")
-_NAMES = re.compile(r"(?:(?::all:|:none:|[a-z0-9][\w.-]*)?(?:,|$))+", re.IGNORECASE | re.ASCII)
+_NAME = re.compile(r"[a-z0-9](?:[\w.-]*[a-z0-9])?", re.IGNORECASE | re.ASCII)
 _SINGLE_EQUALS = re.compile(r"[^=<>!~]=[^=]")
 _SECRETS = (
     (re.compile(r"(?<=://)[^\s/?#]*@"), "****@"),
-    (re.compile(r"(?<=://)[^\s/?#@:]+:(?!\d+[/?#])\S{0,4096}@"), "****@"),  # a password that is not percent-encoded
-    (re.compile(r"(?<![^\s'\"=])[^\s/@:'\"=]+:[^\s/@]{1,4096}@"), "****@"),  # user:password@host without a scheme
+    # A password that is not percent-encoded may hold slashes or white space; user:password@host may have no scheme.
+    (re.compile(r"(?<=://)[^\s/?#@:]+:(?!\d+[/?#])\S{0,4096}@"), "****@"),
+    (re.compile(r"(?<=://)[^\s/?#@:]+:(?!\d+(?:[/?#\s]|$))[^\n@]{0,4096}@"), "****@"),
+    (re.compile(r"(?<![^\s'\"=/])[^\s/@:'\"=]+:[^\s/@]{1,4096}@"), "****@"),
     (re.compile(r"(://[^\s?#]{0,4096}\?)[^\s#'\"]+"), r"\1****"),  # the signature of a presigned URL
 )
 
@@ -209,7 +208,8 @@ class _Reader:
 
     def _text(self, file: Path, name: str) -> str:
         with file.open("rb") as stream:
-            data = stream.read(self._budget + 1)
+            data = stream.read(max(self._budget, 0) + 1)  # a negative number would mean all of it
+        self._spend(len(data))
         try:
             text = _decoded(data)
         except UnicodeDecodeError as error:
@@ -221,10 +221,13 @@ class _Reader:
         except (LookupError, UnicodeError):
             self.faults.append(Fault(f"{name}:1", f"there is no such text encoding; {_SAVE_AS}"))
             return ""
-        self._budget -= len(data) + _BYTES_A_LINE_COSTS * len(text.splitlines())
+        self._spend(_BYTES_A_LINE_COSTS * len(text.splitlines()))
+        return text
+
+    def _spend(self, amount: int) -> None:
+        self._budget -= amount
         if self._budget < 0:
             raise _RefusedError(f"requirements files of more than {_MOST_BYTES >> 20} MB are not read")
-        return text
 
     def _take(self, entry: _Entry, chain: tuple[Path, ...]) -> None:
         body, options = _split(_expanded(entry.text))
@@ -249,7 +252,7 @@ def _decoded(data: bytes) -> str:
     for line in data.split(b"\n", 2)[:2]:
         if line.startswith(b"#") and (coding := _CODING.search(line)):
             codec = codecs.lookup(coding[1].decode("ascii")).name
-            if codec.replace("_", "-") in _NOT_FOR_FILES:
+            if codec in _NO_CHARACTER_SETS:
                 raise LookupError(codec)
             return data.decode(codec)
     return data.decode("utf-8")
@@ -281,9 +284,8 @@ def _expanded(text: str) -> str:
 
 def _printable(text: str) -> str:
     """The text, if there are no NULs, terminal escapes or invisible characters in it."""
-    for character in text:
-        if not character.isprintable() and character != "\t":
-            raise _RefusedError(f"the character {character!a} cannot be part of a requirement; type the line anew")
+    if odd := next((one for one in text.replace("\t", " ") if not one.isprintable()), None):
+        raise _RefusedError(f"the character {odd!a} cannot be part of a requirement; type the line anew")
     return text
 
 
@@ -337,7 +339,9 @@ def _split(text: str) -> tuple[str, list[tuple[str, str]]]:
     at = option.start() if option else len(text)
     body, values = text[:at].strip(), optparse.Values({"given": []})
     try:
-        words = shlex.split(text[at:])
+        words = (
+            shlex.split(text[at:]) if _QUOTING.search(text, at) else text[at:].split()
+        )  # shlex takes 50 times as long
     except ValueError as error:
         raise _RefusedError("a quotation mark is not closed") from error
     stray = _OPTIONS.parse_args(words, values)[1]
@@ -376,7 +380,8 @@ def _checked_option(name: str, value: str, entry: _Entry) -> str:
         return str(path)
     if name in ("index_url", "extra_index_urls", "find_links"):
         _download(value)
-    if name in ("only_binary", "no_binary") and not _NAMES.fullmatch(value):
+    names = value.split(",") if name in ("only_binary", "no_binary") else ()
+    if not all(one in ("", ":all:", ":none:") or _NAME.fullmatch(one) for one in names):
         raise _RefusedError("this option takes :all:, :none: or names with commas between")
     return value
 
@@ -423,12 +428,12 @@ def _options_of(part: Requirements) -> list[tuple[str, str]]:
 
 def _digest(value: str) -> str:
     """The value of a --hash; one with a digest cut short could never match."""
-    algorithm, _, digest = value.lower().partition(":")
+    algorithm, _, digest = value.partition(":")
     if algorithm not in _HEX_DIGITS:
         raise _RefusedError(f"a hash is written algorithm:digest, the algorithm one of {', '.join(_HEX_DIGITS)}")
-    if not re.fullmatch(rf"[0-9a-f]{{{_HEX_DIGITS[algorithm]}}}", digest):
+    if not re.fullmatch(rf"[0-9a-fA-F]{{{_HEX_DIGITS[algorithm]}}}", digest):
         raise _RefusedError(f"a {algorithm} digest has {_HEX_DIGITS[algorithm]} hexadecimal digits; copy it anew")
-    return f"{algorithm}:{digest}"
+    return f"{algorithm}:{digest.lower()}"
 
 
 def _unverifiable(found: Requirements) -> list[Fault]:
@@ -597,12 +602,14 @@ def _digests(fragment: dict[str, str]) -> tuple[str, ...]:
 
 def _name_in(filename: str) -> str:
     """The name that the file name of a wheel or sdist begins with, or nothing."""
+    wheel = filename.endswith(".whl")
+    if wheel and math.prod(tags.count(".") + 1 for tags in filename[:-4].split("-")[-3:]) > _MOST_TAGS:
+        return ""
     try:
-        if len(filename) > _LONGEST_FILENAME:
-            return ""
-        return (parse_wheel_filename if filename.endswith(".whl") else parse_sdist_filename)(filename)[0]
+        name = parse_wheel_filename(filename)[0] if wheel else parse_sdist_filename(filename)[0]
     except ValueError:
         return ""
+    return name if _NAME.fullmatch(name) else ""
 
 
 def _file_path(url: str) -> str:

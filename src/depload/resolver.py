@@ -91,7 +91,7 @@ def _choose(name: ResolverName | None, options: IndexOptions) -> _Resolver:
 
 # --- uv -------------------------------------------------------------------------------------------------------------
 
-# What `uv pip compile --python-platform` calls them; of the glibc versions it knows, the newest that is not too new is taken.
+# The glibc versions that `uv pip compile --python-platform` knows; the newest that is not too new is taken.
 _UV_GLIBC = (40, 39, 38, 37, 36, 35, 34, 33, 32, 31, 28, 17)
 _MANYLINUX = re.compile(r"manylinux_2_(\d+)_(\w+)")
 _FETCH_FAILED = re.compile(
@@ -188,7 +188,7 @@ class _Pip:
 
 
 def _pip_target(target: Target, nowhere: Path) -> list[str]:
-    """pip takes platforms literally, so every one that holds is named; it demands --target, though it installs nothing."""
+    """Every platform that holds, as pip takes them literally; it demands --target, though it installs nothing."""
     platforms = dict.fromkeys(tag.platform for tag in target.tags if tag.platform != "any")
     words = [
         "--only-binary=:all:",

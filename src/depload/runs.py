@@ -7,7 +7,7 @@ A run path is ``<base>/<uuid4>``. It holds ``run.json``, written first, which sa
 from __future__ import annotations
 
 import contextlib
-import datetime
+import datetime as dt
 import json
 import os
 import re
@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from depload import __version__, wheelhouse
+from depload import wheelhouse
+from depload._version import __version__
 from depload.errors import AlteredWheelhouseError, Fault, NotAWheelhouseError
 from depload.wheelhouse import SUFFIX, Manifest
 from depload.wheels import sha256_of
@@ -51,7 +52,7 @@ def is_run_name(name: str) -> bool:
 def publish(store: Store, file: Path, manifest: Manifest) -> Run:
     """Copy the wheelhouse to a fresh run path of ``store``, then write the manifest beside it, last.
 
-    Whatever goes wrong, the run path is removed again; where even that fails, what is left is not a run path to readers.
+    Whatever goes wrong, the run path is removed again; where even that fails, readers see no run path there.
     """
     run = str(uuid.uuid4())
     sha256 = sha256_of(file)
@@ -78,7 +79,9 @@ def open_run(path: str | os.PathLike[str]) -> Run:
     """What is published at a run path, or the wheelhouse file at ``path``. Raises NotAWheelhouseError."""
     place = Path(path)
     if "{{" in str(path):
-        raise NotAWheelhouseError(str(path), "it is a reference that the platform did not fill in", "check the task's name")
+        raise NotAWheelhouseError(
+            str(path), "it is a reference that the platform did not fill in", "check the task's name"
+        )
     if place.is_file():
         return Run(str(path), place, wheelhouse.read(place), None)
     if not place.is_dir():
@@ -121,7 +124,7 @@ def check(run: Run) -> None:
 
 
 def _now() -> str:
-    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+    return dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds")
 
 
 def _json(data: dict[str, Any]) -> bytes:

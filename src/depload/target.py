@@ -63,7 +63,10 @@ class Target:
     @classmethod
     def running(cls) -> Target:
         """The interpreter and platform of this process."""
-        return cls(f"{sys.version_info[0]}.{sys.version_info[1]}", next(iter(tags_module.platform_tags())))
+        platforms = list(tags_module.platform_tags())
+        # Newer versions of packaging put linux_<arch>, which says nothing of the C library, before the others.
+        telling = [tag for tag in platforms if not tag.startswith("linux_")] or platforms
+        return cls(f"{sys.version_info[0]}.{sys.version_info[1]}", telling[0])
 
     @classmethod
     def of(cls, python: str | None = None, platform: str | None = None, runtime: str | None = None) -> Target:
@@ -148,7 +151,7 @@ def _platform(tag: str) -> str:
     if not any(pattern.fullmatch(tag) for pattern in (_MANYLINUX, _MUSLLINUX, _MACOS, _WINDOWS)):
         raise TargetError(
             f"{tag!r} is not a platform tag",
-            "give one as in a wheel's file name: manylinux_2_35_x86_64, manylinux2014_aarch64, macosx_14_0_arm64, win_amd64",
+            "give one as in a wheel's file name: manylinux_2_35_x86_64, macosx_14_0_arm64, win_amd64",
         )
     return tag
 

@@ -9,16 +9,16 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Iterator, Mapping, Sequence
 
 # Names of variables that other people's build code has no business to see.
 _SECRET = re.compile(
     r"TOKEN|SECRET|PASSW|CREDENTIAL|PRIVATE|API_?KEY|ACCESS_KEY|^DATABRICKS_|^AZURE_|^AWS_|^GOOGLE_|^ARM_|^GITHUB_",
-    re.I,
+    re.IGNORECASE,
 )
 _PUBLIC = {"AWS_CA_BUNDLE", "DATABRICKS_RUNTIME_VERSION"}  # match the pattern, hold no secret
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
@@ -62,7 +62,7 @@ def secrets() -> dict[str, str]:
 def uv() -> str | None:
     """The uv that depload was installed with, else the one on PATH; None where there is none."""
     try:
-        from uv import find_uv_bin  # noqa: PLC0415 - optional
+        from uv import find_uv_bin
 
         return os.fsdecode(find_uv_bin())
     except (ImportError, FileNotFoundError):
@@ -81,17 +81,24 @@ def interpreter(python: str) -> str | None:
     """An interpreter of that version (``"3.10"``) on this machine: this one, one on PATH, or one that uv knows of."""
     if python == f"{sys.version_info[0]}.{sys.version_info[1]}":
         return sys.executable
-    found = shutil.which(f"python{python}")
-    if found and _is_version(found, python):
-        return found
-    if tool := uv():
-        done = run([tool, "python", "find", "--no-project", "--no-python-downloads", python])
-        if done.code == 0 and _is_version(done.stdout.strip(), python):
-            return done.stdout.strip()
+    for found in _interpreters(python):
+        if _is_version(found, python):
+            return found
     return None
+
+
+def _interpreters(python: str) -> Iterator[str]:
+    if found := shutil.which(f"python{python}"):
+        yield found
+    if tool := uv():
+        yield run([tool, "python", "find", "--no-project", "--no-python-downloads", python]).stdout.strip()
+    pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")  # whose shims answer for one version only
+    yield from map(str, pyenv.glob(f"versions/{python}.*/bin/python"))
 
 
 def _is_version(command: str, python: str) -> bool:
     """Whether it runs and is that version; a version manager's shim may do neither."""
+    if not command:
+        return False
     done = run([command, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"])
     return done.code == 0 and done.stdout.strip() == python

@@ -1,8 +1,8 @@
 """The one file: wheels, lock and manifest, and what makes it importable as it is.
 
-``<name>.wheelhouse.zip`` holds at its root the wheels (stored), ``pylock.toml``, ``manifest.json``, the activation module
-as ``_depload_<digest>.py`` and an import stub for each name that the wheels provide. So it is a wheelhouse in pip's sense
-once unzipped, and a legal argument to ``SparkContext.addPyFile`` as it stands.
+``<name>.wheelhouse.zip`` holds at its root the wheels (stored), ``pylock.toml``, ``manifest.json``, the activation
+module as ``_depload_<digest>.py`` and an import stub for each name that the wheels provide. So it is a wheelhouse in
+pip's sense once unzipped, and a legal argument to ``SparkContext.addPyFile`` as it stands.
 """
 
 from __future__ import annotations
@@ -172,7 +172,7 @@ def module_name(digest: str) -> str:
 
 
 def write_reference(wheelhouse: Path, path_for_workers: str, to: Path) -> Path:
-    """Write a small stand-in that workers can import from: all but the wheels, which they read from ``path_for_workers``.
+    """Write a small stand-in that workers can import from: all but the wheels, which they read from where it says.
 
     Its activation module has a name of its own (``..._reference``), so that the wheelhouse itself can be sent after it
     to workers that could not read the path.
@@ -216,7 +216,8 @@ def _packed(ingredients: Sequence[Ingredient]) -> tuple[PackedWheel, ...]:
 
 def _digest(target: Target, packed: Iterable[PackedWheel], parts: Iterable[PackedBytecode]) -> str:
     """SHA-256 over names and hashes of all that is unpacked and run, and the target it is for."""
-    lines = [f"{target.python} {target.platform}", *(f"{part.filename} {part.sha256}" for part in (*packed, *parts))]
+    files = [(wheel.filename, wheel.sha256) for wheel in packed] + [(part.filename, part.sha256) for part in parts]
+    lines = [f"{target.python} {target.platform}", *(f"{filename} {sha256}" for filename, sha256 in files)]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
@@ -281,7 +282,7 @@ def unpack_wheels(path: Path, to: Path) -> Iterator[Path]:
 
 
 def check_hashes(path: Path) -> Manifest:
-    """The manifest, after every wheel's bytes were compared with it; raises AlteredWheelhouseError with all that differ."""
+    """The manifest, after every member was compared with it; raises AlteredWheelhouseError with all that differ."""
     manifest = read(path)
     if found := tuple(_faults(path, manifest)):
         raise AlteredWheelhouseError(str(path), found)
@@ -291,7 +292,9 @@ def check_hashes(path: Path) -> Manifest:
 def _faults(path: Path, manifest: Manifest) -> Iterator[Fault]:
     if _digest(manifest.target, manifest.wheels, manifest.bytecode) != manifest.digest:
         yield Fault(activation.MANIFEST, "the digest is not that of the wheels it lists")
-    expected = {part.filename: part.sha256 for part in (*manifest.wheels, *manifest.bytecode)} | dict(manifest.others)
+    expected = dict(manifest.others)
+    expected |= {wheel.filename: wheel.sha256 for wheel in manifest.wheels}
+    expected |= {part.filename: part.sha256 for part in manifest.bytecode}
     with zipfile.ZipFile(path) as opened:
         present = opened.namelist()
         for name in sorted(name for name, count in collections.Counter(present).items() if count > 1):

