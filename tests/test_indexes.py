@@ -251,7 +251,7 @@ def test_given_twice_nothing_changes() -> None:
 
 def test_pip_takes_from_arguments_and_environment_what_the_options_say_and_nothing_else(home: Home, pip: Pip) -> None:
     """Whatever is configured: the options were made from that already."""
-    home.write("user", "[install]\nindex-url = http://file.test\nextra-index-url = http://file2.test\nno-binary = x\n")
+    home.write("user", "[install]\nindex-url = http://file.test\nextra-index-url = http://file2.test\ntimeout = 3\n")
     inherited = home.environ | {"PIP_PRE": "1", "PIP_DEFAULT_TIMEOUT": "180", "PIP_FIND_LINKS": "/x", "PIP_CERT": "/x"}
     options = IndexOptions(
         index_url="http://me:s3cret@index.test",
@@ -346,6 +346,8 @@ def test_credentials_of_the_url_come_before_those_of_its_index_and_of_netrc(
     assert options.credentials("https://x:y@host.test/one/f.whl") == ("x", "y")
     assert options.credentials("https://host.test/one/f.whl") == ("a", "@b")
     assert options.credentials("https://host.test:443/two/f.whl") == ("c", "d")
+    options = IndexOptions(index_url="https://host.test/one/simple", extra_index_urls=("https://c:d@host.test/two",))
+    assert options.credentials("https://host.test/one/f.whl") == ("c", "d")
     assert IndexOptions().credentials("https://host.test/f.whl") == ("net", "rc")
     assert IndexOptions().credentials("https://token@host.test/f.whl") == ("net", "rc")
 

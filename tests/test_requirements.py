@@ -360,7 +360,7 @@ def test_includes_that_double_at_each_level_are_read_in_no_time(root: Path) -> N
 # --- what is refused ------------------------------------------------------------------------------
 
 REFUSED: list[tuple[str, int, str]] = [
-    ("-e ./pkg", 1, "an editable install cannot travel to workers; write the path alone"),
+    ("-e ./pkg", 1, "an editable install cannot travel to workers; write its ./path"),
     ("a\n--editable=git+https://h/o/n#egg=n", 2, "editable"),
     ("git+https://h/o/n.git@v1", 1, "archive/<commit>.zip"),
     ("git+ssh://git@h/o/n.git", 1, "version control"),

@@ -195,15 +195,24 @@ class _Fetcher:
 
     def _persist(self, download: Download, part: _Part, headers: Mapping[str, str]) -> None:
         for attempt in count(1):
-            try:
-                self._attempt(download, part, headers)
-            except (_AttemptError, OSError, http.client.HTTPException, ValueError) as error:
-                failed = error if isinstance(error, _AttemptError) else _failed(error)
-                if not failed.again or attempt >= self._route.attempts:
-                    raise IndexUnavailableError(redact(download.url), redact(str(failed)), attempt) from error
-                self._route.pause(attempt, failed.after)
-            else:
+            failed = self._failure(download, part, headers)
+            if failed is None:
                 return
+            if not failed.again or attempt >= self._route.attempts:
+                raise IndexUnavailableError(redact(download.url), redact(str(failed)), attempt) from failed
+            self._route.pause(attempt, failed.after)
+
+    def _failure(self, download: Download, part: _Part, headers: Mapping[str, str]) -> _AttemptError | None:
+        """Attempt it; why that failed."""
+        try:
+            self._attempt(download, part, headers)
+        except _AttemptError as error:
+            return error
+        except (ssl.SSLCertVerificationError, http.client.InvalidURL, ValueError) as error:
+            return _AttemptError(str(error), again=False)
+        except (OSError, http.client.HTTPException) as error:  # a connection may hold the next time
+            return _AttemptError(str(error) or type(error).__name__)
+        return None
 
     def _attempt(self, download: Download, part: _Part, headers: Mapping[str, str]) -> None:
         if not hasattr(self._thread, "client"):
@@ -237,12 +246,6 @@ class _AttemptError(Exception):
         self.after = after
 
 
-def _failed(error: Exception) -> _AttemptError:
-    """Connections may hold the next time; certificates and URLs do not change."""
-    final = isinstance(error, (ssl.SSLCertVerificationError, ValueError, http.client.InvalidURL))
-    return _AttemptError(str(error) or type(error).__name__, again=not final)
-
-
 def _refusal(response: http.client.HTTPResponse) -> _AttemptError:
     status = response.status
     hint = {
@@ -270,7 +273,7 @@ class _Part:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._file = path.open("wb", buffering=0)
+        self._file = path.open("xb", buffering=0)  # never into a file that is linked to another
         self.restart(None)
 
     def close(self) -> None:

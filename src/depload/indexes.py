@@ -159,7 +159,11 @@ class IndexOptions:
         """
         shared = (*known, self.index_url or "", *self.extra_index_urls, *self.find_links, *_uv_urls())
         same = [each for each in shared if _user(each) and origin(each) == origin(url)]
-        nearest = max(same, key=lambda each: len(posixpath.commonpath([_path(each), _path(url)])), default="")
+        nearest = max(
+            same,
+            key=lambda each: len(posixpath.commonpath([f"/{urlsplit(one).path}" for one in (each, url)])),
+            default="",
+        )
         users = [user for user in (_user(url), _user(nearest), _netrc(url)) if user]
         complete = [(name, password) for name, password in users if password is not None]
         # A name alone is a token, sent with an empty password.
@@ -261,9 +265,8 @@ def _parsed(file: Path) -> configparser.RawConfigParser:
     try:
         parser.read(file, encoding="utf-8")
     except (configparser.Error, UnicodeDecodeError) as error:
-        # Not in the error's words: they quote the line, which may hold a password.
-        what = f"not a configuration file of pip ({type(error).__name__})"
-        raise StoreError(str(file), what, "see `pip config debug`") from None
+        # Not in the words of the error: they quote the line, which may hold a password.
+        raise StoreError(str(file), f"cannot be read ({type(error).__name__})", "see `pip config debug`") from None
     return parser
 
 
@@ -329,10 +332,6 @@ def _user(url: str) -> tuple[str, str | None] | None:
     if parts is None or not parts.username:
         return None
     return unquote(parts.username), None if parts.password is None else unquote(parts.password)
-
-
-def _path(url: str) -> str:
-    return "/" + urlsplit(url).path.lstrip("/")
 
 
 def _uv_urls() -> list[str]:

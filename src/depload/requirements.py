@@ -354,7 +354,10 @@ def _split(text: str) -> tuple[str, list[tuple[str, str]]]:
 def _misplaced(body: str, options: list[str], stray: list[str]) -> str | None:
     """Why these options may not stand on this line, or None."""
     rules = (
-        ("editable" in options, "an editable install cannot travel to workers; write the path alone, without -e"),
+        (
+            "editable" in options,
+            "an editable install cannot travel to workers; write its ./path without -e, or a wheel's",
+        ),
         ("build" in options, "no option can be passed to one package's build; put a ready wheel of it into the source"),
         (stray, "pip ignores words behind an option; write one requirement or option a line"),
         (body and set(options) - {"hash"}, "pip ignores this option behind a requirement; give it a line of its own"),
@@ -587,7 +590,9 @@ def _download(url: str) -> SplitResult:
     """The parts of a URL that can be downloaded from."""
     parts = _parts(url)
     if parts.scheme not in ("http", "https") or not parts.hostname or re.search(r"\s", url):
-        raise _RefusedError("only https://host/... and http://host/... can be downloaded from")
+        raise _RefusedError(
+            "only https://host/... and http://host/... can be downloaded; put other files into the source"
+        )
     return parts
 
 

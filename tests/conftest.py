@@ -1,0 +1,122 @@
+"""What the tests share: sources made on the spot, and Python processes of their own."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from textwrap import dedent, indent
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from depload import wheels
+from depload.indexes import IndexOptions
+from depload.pipeline import convert
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from depload.pipeline import Converted
+
+ROOT = Path(__file__).parent.parent
+OFFLINE = IndexOptions(no_index=True)
+CLUSTER = "local-cluster[2,1,1024]"
+
+
+@pytest.fixture(autouse=True)
+def _own_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test leaves a site behind, or finds one that another made."""
+    monkeypatch.setenv("DEPLOAD_SITES", str(tmp_path / "sites-of-this-test"))
+
+
+@pytest.fixture(scope="session")
+def examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The example zips, made anew by their script."""
+    spec = importlib.util.spec_from_file_location("make_examples", ROOT / "test_artifacts" / "make.py")
+    assert spec is not None
+    assert spec.loader is not None
+    make = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(make)
+    to = tmp_path_factory.mktemp("examples")
+    make.main(to)
+    return to
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    return tmp_path / "base"
+
+
+def write_files(folder: Path, files: Mapping[str, str | bytes]) -> Path:
+    """Files below a folder; text is dedented."""
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(dedent(content).encode() if isinstance(content, str) else content)
+    return folder
+
+
+def write_zip(path: Path, files: Mapping[str, str | bytes]) -> Path:
+    """The same as a zip."""
+    with zipfile.ZipFile(path, "w") as opened:
+        for name, content in files.items():
+            opened.writestr(name, dedent(content).encode() if isinstance(content, str) else content)
+    return path
+
+
+def make_wheel(folder: Path, name: str, version: str, files: Mapping[str, str | bytes], metadata: str = "") -> Path:
+    """A sound pure wheel."""
+    folder.mkdir(parents=True, exist_ok=True)
+    members = {key: dedent(text).encode() if isinstance(text, str) else text for key, text in files.items()}
+    return wheels.write(folder, name, version, members, metadata)
+
+
+@pytest.fixture
+def published(tmp_path: Path, base: Path) -> Callable[..., Converted]:
+    """Publish a wheelhouse of wheels that are made on the spot: ``published(alpha=("1.0", {"alpha.py": ...}))``."""
+    count = 0
+
+    def publish(**packages: tuple[str, Mapping[str, str | bytes]]) -> Converted:
+        nonlocal count
+        count += 1
+        source = tmp_path / f"source-{count}"
+        for name, (version, files) in packages.items():
+            make_wheel(source, name.replace("_", "-"), version, files)
+        return convert(source, base, options=OFFLINE)
+
+    return publish
+
+
+def run_python(code: str, *arguments: str, **environment: str) -> Any:  # noqa: ANN401 - JSON
+    """Run code in a process of its own and return what it printed last, which is JSON."""
+    done = subprocess.run(
+        [sys.executable, "-c", dedent(code), *arguments],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def run_on_spark(body: str, *arguments: str, master: str = CLUSTER, config: Mapping[str, str] | None = None) -> Any:  # noqa: ANN401
+    """Run ``body`` as a job would: a process of its own with a real session, ``answer`` is what comes back."""
+    code = dedent(f"""\
+        import json, sys
+        import depload
+        from depload.embedded import spark_session
+
+        answer = {{}}
+        with spark_session({master!r}, **{dict(config or {})!r}) as spark:
+            sc = spark.sparkContext
+        %s
+        print(json.dumps(answer))
+        """)
+    return run_python(code % indent(dedent(body), "    "), *arguments)
