@@ -217,7 +217,9 @@ def test_a_worker_with_another_version_already_imported_is_named(
 
 
 @pytest.mark.spark
-def test_a_package_that_fails_to_import_on_workers_is_an_error_that_says_why(published: Callable[..., Converted]) -> None:
+def test_a_package_that_fails_to_import_on_workers_is_an_error_that_says_why(
+    published: Callable[..., Converted],
+) -> None:
     converted = published(broken=("1.0", {"broken.py": "raise OSError('libgomp.so.1 is missing')\n"}))
     answer = run_on_spark(
         """

@@ -250,7 +250,7 @@ def _ready_site(archive: str, manifest: dict[str, Any]) -> tuple[str, bool]:
             _settle(work, path, manifest["digest"])
         except BaseException as error:
             shutil.rmtree(work, ignore_errors=True)
-            if isinstance(error, OSError):
+            if isinstance(error, (OSError, EOFError, zipfile.BadZipFile, zlib.error)):
                 raise ActivationError(f"{home}: the wheels could not be unpacked there: {error}") from error
             raise
     return path, True

@@ -119,7 +119,8 @@ def _reading() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise _DamageError(f"it cannot be read: {error.strerror}") from error
+        raise _DamageError(f"it cannot be read: {error.strerror or error}") from error
+    # from Python 3.13 on, zipfile warns of an extra field, and warnings may be errors
     except (zipfile.BadZipFile, NotImplementedError, ValueError, zlib.error, Warning) as error:
         raise _DamageError(f"it is damaged: {error}") from error
 
@@ -197,7 +198,7 @@ def _end_record(tail: bytes) -> int:
     """Where the record stands whose comment ends the file, or -1."""
     at = tail.rfind(b"PK\x05\x06")
     while at >= 0 and at + _END.size + int.from_bytes(tail[at + 20 : at + 22], "little") != len(tail):
-        at = tail.rfind(b"PK\x05\x06", 0, at + 3)
+        at = tail.rfind(b"PK\x05\x06", 0, at)
     return at
 
 
@@ -483,7 +484,7 @@ def _unpacked(archive: _Archive, member: zipfile.ZipInfo) -> Iterator[bytes]:
 def _packed(archive: _Archive, member: zipfile.ZipInfo) -> Iterator[bytes]:
     archive.file.seek(_data(archive, member))
     left = member.compress_size
-    while left and (piece := archive.file.read(min(left, _CHUNK))):
+    while piece := archive.file.read(min(left, _CHUNK)):
         left -= len(piece)
         yield piece
 

@@ -403,6 +403,11 @@ class _Line:
     """Whether the request names the whole URL, as a proxy that forwards it wants (RFC 9112, 3.2.2)."""
     headers: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def ready(self) -> bool:
+        """Whether the last response was read to its end and the connection is still open."""
+        return self.connection.sock is not None and self.response is not None and self.response.isclosed()
+
     def ask(self, url: str, headers: Mapping[str, str]) -> http.client.HTTPResponse:
         parts = urlsplit(url)
         path = quote((parts.path or "/") + (f"?{parts.query}" if parts.query else ""), safe=string.punctuation)
@@ -525,15 +530,15 @@ class _Client:
 
     def _ask(self, url: str, headers: Mapping[str, str]) -> http.client.HTTPResponse:
         line = self._lines.pop(_origin(url), None)
-        if line and line.response and line.response.isclosed():
+        if line and line.ready:
             with suppress(ConnectionError):  # the host has closed it meanwhile, as it may
                 response = line.ask(url, headers)
                 self._lines[_origin(url)] = line
                 return response
-        line = self._route.line(url)
-        response = line.ask(url, headers)
-        self._lines[_origin(url)] = line
-        return response
+        if line:
+            line.connection.close()
+        self._lines[_origin(url)] = line = self._route.line(url)
+        return line.ask(url, headers)
 
 
 def _origin(url: str) -> tuple[str, str, int]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from depload import archive, bytecode, fetcher, formats, runs, tools, wheelhouse, wheels
 from depload.archive import Limits
 from depload.collector import Collection
-from depload.errors import AlteredWheelhouseError, Fault, SourceError
+from depload.errors import AlteredWheelhouseError, Fault, SourceError, StoreError
 from depload.indexes import IndexOptions
 from depload.stores import open_store
 from depload.target import Target
@@ -206,8 +206,7 @@ def _workspace(source: Path, limits: Limits) -> Iterator[_Space]:
     """The source, extracted where it is a zip; whatever happens, the scratch directory goes."""
     if not source.exists():
         raise SourceError(f"{source}: there is no such file or directory")
-    with tempfile.TemporaryDirectory(prefix="depload-") as made:
-        scratch = Path(made).resolve()
+    with _scratch() as scratch:
         opened = _Opened(scratch, limits)
         name = source.name.removesuffix(".zip").removesuffix(".txt")
         if source.is_dir():
@@ -222,6 +221,19 @@ def _workspace(source: Path, limits: Limits) -> Iterator[_Space]:
             extracted = opened(source)
             detection = formats.detect(extracted, opened, depth=limits.depth)
         yield _Space(name, detection, scratch)
+
+
+@contextlib.contextmanager
+def _scratch() -> Iterator[Path]:
+    """A temporary directory that goes, whatever happens; what the disk refuses there is told with its name."""
+    with tempfile.TemporaryDirectory(prefix="depload-", ignore_cleanup_errors=True) as made:
+        scratch = Path(made).resolve()
+        try:
+            yield scratch
+        except OSError as error:
+            place = str(error.filename or scratch)
+            remedy = "free space in the temporary directory, or set TMPDIR to another one"
+            raise StoreError(place, error.strerror or str(error), remedy) from error
 
 
 class _Opened:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 SUFFIX = ".wheelhouse.zip"
 LOCK = "pylock.toml"
 FORMAT_VERSION = 1
+_UNREADABLE = (OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)  # zipfile's ways
 
 
 @dataclass(frozen=True)
@@ -263,7 +264,7 @@ def read(path: Path) -> Manifest:
             return Manifest.from_json(json.loads(opened.read(activation.MANIFEST)))
     except FileNotFoundError:
         raise NotAWheelhouseError(str(path), "there is no such file") from None
-    except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+    except _UNREADABLE as error:
         raise NotAWheelhouseError(str(path), f"it cannot be read as a zip ({error})") from error
     except KeyError:
         raise NotAWheelhouseError(str(path), f"it has no {activation.MANIFEST}") from None
@@ -314,6 +315,6 @@ def _difference(opened: zipfile.ZipFile, name: str, expected: str) -> str | None
                 digest.update(data)
     except KeyError:
         return "is missing"
-    except (zipfile.BadZipFile, OSError, EOFError, zlib.error) as error:
+    except _UNREADABLE as error:
         return f"is damaged ({error})"
     return None if digest.hexdigest() == expected else f"has SHA-256 {digest.hexdigest()}, expected {expected}"

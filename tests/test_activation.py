@@ -1,0 +1,319 @@
+"""The module that travels: what it does in a process that has nothing but the zip."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from conftest import OFFLINE, make_wheel, run_python
+
+from depload import activation
+from depload.pipeline import convert
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from depload.pipeline import Converted
+
+AS_A_WORKER = """\
+import json, sys, os
+sys.path.insert(1, sys.argv[1])  # what PySpark does with an included file (pyspark/worker_util.py, add_path)
+answer = {}
+"""
+SAY = "\nprint(json.dumps(answer))"
+
+
+def as_a_worker(wheelhouse: str, code: str, **environment: str) -> Any:  # noqa: ANN401 - JSON
+    """Run code in a process that has the zip on its path and does not know depload."""
+    return run_python(AS_A_WORKER + code + SAY, wheelhouse, PYTHONPATH="", **environment)
+
+
+def sites(home: Path) -> Path:
+    return home / "sites"
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return tmp_path / "sites-of-this-test"
+
+
+def test_importing_a_name_unpacks_and_hands_over_the_real_module(
+    published: Callable[..., Converted], home: Path
+) -> None:
+    converted = published(alpha=("1.0", {"alpha/__init__.py": "NAME = 'alpha'\n", "alpha/sub.py": "NAME = 'sub'\n"}))
+    answer = as_a_worker(
+        converted.wheelhouse,
+        """
+import alpha.sub
+answer = {"name": alpha.NAME, "sub": alpha.sub.NAME, "file": alpha.__file__, "spec": alpha.__spec__.origin, "path": sys.path[0]}
+""",
+    )
+    site = str(sites(home) / converted.digest)
+    assert answer == {
+        "name": "alpha",
+        "sub": "sub",
+        "file": f"{site}/alpha/__init__.py",
+        "spec": f"{site}/alpha/__init__.py",
+        "path": site,
+    }
+
+
+def test_the_second_process_finds_the_site_ready(published: Callable[..., Converted]) -> None:
+    converted = published(alpha=("1.0", {"alpha.py": ""}))
+    code = f"import _depload_{converted.digest[:16]} as module; answer = module.activate()"
+    first, second = (as_a_worker(converted.wheelhouse, code) for _ in range(2))
+    assert (first["unpacked"], second["unpacked"]) == (True, False)
+    assert first["site"] == second["site"]
+
+
+def test_of_many_processes_at_once_one_unpacks_and_all_import(published: Callable[..., Converted]) -> None:
+    converted = published(
+        alpha=("1.0", {f"alpha/m{number}.py": "x = 1\n" for number in range(300)} | {"alpha/__init__.py": ""})
+    )
+    code = (
+        f"import alpha.m7, _depload_{converted.digest[:16]} as module; answer = module._active[sys.argv[1]]['unpacked']"
+    )
+    processes = [
+        subprocess.Popen([sys.executable, "-c", AS_A_WORKER + code + SAY, converted.wheelhouse], stdout=subprocess.PIPE)
+        for _ in range(6)
+    ]
+    unpacked = [json.loads(process.communicate(timeout=60)[0]) for process in processes]
+    assert sorted(unpacked) == [False] * 5 + [True]
+
+
+def test_a_process_killed_while_unpacking_leaves_nothing_that_is_used(
+    published: Callable[..., Converted], home: Path
+) -> None:
+    modules = {f"alpha/m{number}.py": f"x = {number}\n" * 50 for number in range(3000)}
+    converted = published(alpha=("1.0", {**modules, "alpha/__init__.py": ""}))
+    killed = 0
+    for _ in range(5):
+        command = [sys.executable, "-c", AS_A_WORKER + "import alpha", converted.wheelhouse]
+        process = subprocess.Popen(command)
+        while process.poll() is None:
+            if list(sites(home).glob(f".{converted.digest}.*/alpha/m*.py")):
+                process.send_signal(signal.SIGKILL)
+                process.wait()
+                killed += 1
+                break
+            time.sleep(0.001)
+        assert not (sites(home) / converted.digest).exists() or process.returncode == 0
+        if process.returncode == 0:
+            break
+    assert killed, "none was killed in the middle"
+    code = f"import alpha.m2999 as last, _depload_{converted.digest[:16]} as module; answer = [last.x, len(os.listdir(os.path.dirname(last.__file__))) > 3000]"
+    assert as_a_worker(converted.wheelhouse, code) == [2999, True]
+    assert sorted(path.name for path in sites(home).iterdir()) == [converted.digest, f"{converted.digest}.lock"]
+
+
+def test_metadata_and_entry_points_answer_before_anything_is_unpacked(tmp_path: Path, base: Path, home: Path) -> None:
+    files = {
+        "alpha.py": "def run(): return 'ran'\n",
+        "alpha-1.5.dist-info/entry_points.txt": "[tools]\nrun = alpha:run\n",
+    }
+    make_wheel(tmp_path / "wheels", "alpha", "1.5", files, "Summary: A package.\n")
+    converted = convert(tmp_path / "wheels", base, options=OFFLINE)
+    answer = as_a_worker(
+        converted.wheelhouse,
+        """
+from importlib import metadata
+answer["before"] = [metadata.version("alpha"), metadata.metadata("alpha")["Summary"], os.path.exists(os.environ["DEPLOAD_SITES"])]
+(point,) = metadata.entry_points(group="tools")
+answer["ran"] = point.load()()
+answer["after"] = [metadata.version("alpha"), len(metadata.entry_points(group="tools")), len(metadata.files("alpha"))]
+""",
+    )
+    assert answer == {"before": ["1.5", "A package.", False], "ran": "ran", "after": ["1.5", 1, 5]}
+
+
+def test_namespace_packages_of_several_wheels_come_together(published: Callable[..., Converted]) -> None:
+    converted = published(
+        one=("1.0", {"space/one/__init__.py": "NAME = 1\n", "space/deep/a.py": "NAME = 'a'\n"}),
+        two=("1.0", {"space/two.py": "NAME = 2\n", "space/deep/b.py": "NAME = 'b'\n"}),
+    )
+    code = "import space.deep.b, space.one, space.two, space.deep.a; answer = [space.one.NAME, space.two.NAME, space.deep.a.NAME, space.deep.b.NAME]"
+    assert as_a_worker(converted.wheelhouse, code) == [1, 2, "a", "b"]
+
+
+def test_a_namespace_that_the_worker_has_already_is_extended(
+    published: Callable[..., Converted], tmp_path: Path
+) -> None:
+    (tmp_path / "own" / "space").mkdir(parents=True)
+    (tmp_path / "own" / "space" / "mine.py").write_text("NAME = 'mine'\n")
+    converted = published(one=("1.0", {"space/one/__init__.py": "NAME = 1\n"}))
+    code = f"sys.path.append({str(tmp_path / 'own')!r})\nimport space.mine, space.one; answer = [space.mine.NAME, space.one.NAME]"
+    assert as_a_worker(converted.wheelhouse, code) == ["mine", 1]
+
+
+def test_threads_that_import_different_packages_at_once_do_not_deadlock(published: Callable[..., Converted]) -> None:
+    converted = published(
+        **{f"p{number}": ("1.0", {f"p{number}.py": f"import p{(number + 1) % 8}\n"}) for number in range(8)}
+    )
+    answer = as_a_worker(
+        converted.wheelhouse,
+        """
+import concurrent.futures, importlib
+with concurrent.futures.ThreadPoolExecutor(8) as pool:
+    answer = sorted(module.__name__ for module in pool.map(importlib.import_module, [f"p{n}" for n in range(8)], timeout=60))
+""",
+    )
+    assert answer == [f"p{number}" for number in range(8)]
+
+
+def test_pth_files_are_run_and_their_folders_come_right_after_the_site(
+    published: Callable[..., Converted], home: Path
+) -> None:
+    files = {"x.pth": "lib\nimport sys; sys.pth_ran = True\n", "lib/inner.py": "NAME = 'inner'\n"}
+    converted = published(with_pth=("1.0", files))
+    answer = as_a_worker(converted.wheelhouse, "import inner; answer = [inner.NAME, sys.pth_ran, sys.path[:2]]")
+    site = str(sites(home) / converted.digest)
+    assert answer == ["inner", True, [site, f"{site}/lib"]]
+
+
+def test_an_executable_in_a_wheel_stays_executable(tmp_path: Path, base: Path, home: Path) -> None:
+    wheel = make_wheel(
+        tmp_path / "wheels", "tool", "1.0", {"tool/__init__.py": "", "tool/run.sh": "#!/bin/sh\necho ran\n"}
+    )
+    patched = tmp_path / "patched"
+    patched.mkdir()
+    with zipfile.ZipFile(wheel) as old, zipfile.ZipFile(patched / wheel.name, "w") as new:
+        for info in old.infolist():
+            info.external_attr = (0o100755 if info.filename.endswith(".sh") else 0o100644) << 16
+            new.writestr(info, old.read(info.filename))
+    converted = convert(patched, base, options=OFFLINE)
+    code = "import tool, subprocess; answer = subprocess.run([tool.__path__[0] + '/run.sh'], capture_output=True, text=True).stdout"
+    assert as_a_worker(converted.wheelhouse, code) == "ran\n"
+    assert os.stat(sites(home) / converted.digest / "tool" / "__init__.py").st_mode & 0o777 == 0o644
+
+
+def test_bytecode_is_there_and_used(published: Callable[..., Converted]) -> None:
+    converted = published(alpha=("1.0", {"alpha.py": "NAME = 'alpha'\n"}))
+    answer = as_a_worker(
+        converted.wheelhouse,
+        """
+sys.dont_write_bytecode = True
+import alpha
+answer = [os.path.exists(alpha.__cached__), open(alpha.__cached__, "rb").read(8)[4:].hex()]
+""",
+    )
+    assert answer == [True, "01000000"], "hash-based and unchecked (PEP 552)"
+
+
+# --- what is refused ---
+
+
+def broken(source: str, to: Path, member: str, data: bytes | None) -> str:
+    """The wheelhouse with one member replaced, or left out."""
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(to, "w") as new:
+        for info in old.infolist():
+            if info.filename != member:
+                new.writestr(info, old.read(info.filename))
+            elif data is not None:
+                new.writestr(info, data)
+    return str(to)
+
+
+@pytest.mark.parametrize(
+    ("data", "said"), [(None, "is missing"), (b"something else", "not the file that the manifest names")]
+)
+def test_a_wheel_that_is_not_the_manifests_is_never_unpacked(
+    data: bytes | None, said: str, published: Callable[..., Converted], tmp_path: Path, home: Path
+) -> None:
+    converted = published(alpha=("1.0", {"alpha.py": ""}))
+    altered = broken(converted.wheelhouse, tmp_path / "altered.zip", converted.wheels[0].filename, data)
+    code = "\ntry:\n    import alpha\nexcept ImportError as error:\n    answer = [str(error), 'alpha' in sys.modules]"
+    message, left = as_a_worker(altered, code)
+    assert said in message
+    assert not left
+    assert [path.name for path in sites(home).iterdir()] == [f"{converted.digest}.lock"]
+
+
+@pytest.mark.parametrize("member", ["../evil.py", "/evil.py", "a/../../evil.py", "a\\..\\evil.py", "a//evil.py"])
+def test_a_member_that_would_leave_the_site_is_refused(member: str) -> None:
+    with pytest.raises(activation.ActivationError, match="would leave the site"):
+        activation._installed("x.whl", member)
+
+
+@pytest.mark.parametrize(
+    ("member", "installed"),
+    [
+        ("pkg/mod.py", "pkg/mod.py"),
+        ("x-1.0.data/purelib/pkg/mod.py", "pkg/mod.py"),
+        ("x-1.0.data/platlib/mod.so", "mod.so"),
+        ("x-1.0.data/scripts/run", "bin/run"),
+        ("x-1.0.data/data/share/x.txt", "share/x.txt"),
+        ("x-1.0.data/headers/x.h", "include/x/x.h"),
+        ("x-1.0.data/unknown/y", "x-1.0.data/unknown/y"),
+    ],
+)
+def test_members_go_where_an_installer_puts_them(member: str, installed: str) -> None:
+    assert "/".join(activation._installed("x-1.0-py3-none-any.whl", member)) == installed
+
+
+def test_a_directory_of_somebody_else_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = tmp_path / "shared"
+    home.mkdir()
+    home.chmod(0o777)
+    monkeypatch.setenv("DEPLOAD_SITES", str(home))
+    with pytest.raises(
+        activation.ActivationError, match="others can write to it; set DEPLOAD_SITES|others can write to it"
+    ):
+        activation.sites_home()
+
+
+def test_a_link_in_place_of_the_directory_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "elsewhere").mkdir(mode=0o700)
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    monkeypatch.setenv("DEPLOAD_SITES", str(tmp_path / "link"))
+    with pytest.raises(activation.ActivationError, match="not a directory of its own"):
+        activation.sites_home()
+
+
+def test_sites_lie_below_sparks_local_directories_where_there_are_any(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DEPLOAD_SITES")
+    scratch = "spark-0f0e0d0c-1111-4222-8333-444455556666/executor-0f0e0d0c-1111-4222-8333-444455556667"
+    local = tmp_path / "local_disk0"
+    block = local / scratch / "blockmgr-0f0e0d0c-1111-4222-8333-444455556668"
+    block.mkdir(parents=True)
+    monkeypatch.setenv("SPARK_LOCAL_DIRS", f"{block},{tmp_path / 'second'}")
+    assert Path(activation.sites_home()) == local / f"depload-{os.getuid()}" / "sites"
+    assert (local / f"depload-{os.getuid()}").stat().st_mode & 0o777 == 0o700
+
+
+def test_an_unfinished_site_is_made_anew(published: Callable[..., Converted], home: Path) -> None:
+    converted = published(alpha=("1.0", {"alpha.py": "NAME = 'alpha'\n"}))
+    (sites(home) / converted.digest).mkdir(parents=True)
+    home.chmod(0o700)
+    (sites(home) / converted.digest / "alpha.py").write_text("NAME = 'half'\n")
+    assert as_a_worker(converted.wheelhouse, "import alpha; answer = alpha.NAME") == "alpha"
+
+
+def test_a_full_disk_is_an_import_error_that_names_it_and_leaves_nothing(
+    published: Callable[..., Converted], home: Path
+) -> None:
+    converted = published(alpha=("1.0", {"alpha/__init__.py": "", "alpha/big.bin": os.urandom(3_000_000)}))
+    answer = as_a_worker(
+        converted.wheelhouse,
+        """
+import resource, signal
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))  # as near to a full disk as anyone may come
+try:
+    import alpha
+except ImportError as error:
+    answer = str(error)
+""",
+    )
+    assert "the wheels could not be unpacked there" in answer
+    assert str(home) in answer
+    assert [path.name for path in sites(home).iterdir()] == [f"{converted.digest}.lock"]
