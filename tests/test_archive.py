@@ -129,6 +129,7 @@ HOSTILE = {
     "drive": (zipped(Member("c:evil")), "c:evil", "drive letter"),
     "backslash": (zipped(Member("a\\b.py")), "a\\b.py", "backslash"),
     "NUL": (zipped(Member("a.py\0.txt")), "'a.py\\x00.txt'", "control characters"),
+    "C1 control": (zipped(Member("\x9b2Jb")), "'\\x9b2Jb'", "control characters"),
     "escape sequence": (zipped(Member("\x1b[2Jb")), "'\\x1b[2Jb'", "control characters"),
     "empty name": (zipped(Member("")), "''", "name is empty"),
     "dot": (zipped(Member(".")), ".", "name is empty"),
@@ -351,9 +352,19 @@ def test_a_member_that_ends_just_after_a_piece_is_extracted_whole(tmp_path: Path
         (zipped(Member("é", flags=0)), {"é"}),
         (zipped(Member("a", extra=struct.pack("<2HBL", 0x7075, 6, 1, zlib.crc32(b"a")) + b"e")), {"a"}),
         (ordinary({"é": b""}).replace("é".encode(), b"\x82\x82").replace(b"\0\x08", b"\0\0"), {"éé"}),
+        (zipped(Member("d/", b"", mode=0xFFFF), Member("d/a")), {"d/a"}),
         (zipped(Member("./", b""), Member("./a"), Member("b/", b""), Member("b/", b"")), {"a"}),
     ],
-    ids=["no members", "zipapp", "comment", "made by zip", "two names", "made by DOS", "made by bsdtar"],
+    ids=[
+        "no members",
+        "zipapp",
+        "comment",
+        "made by zip",
+        "two names",
+        "made by DOS",
+        "made by Maven",
+        "made by bsdtar",
+    ],
 )
 def test_an_unusual_archive_is_extracted(data: bytes, names: set[str], tmp_path: Path, to: Path) -> None:
     extract(saved(tmp_path, data), to)

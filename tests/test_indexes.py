@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from depload.errors import StoreError
+from depload.hosts import credentials
 from depload.indexes import IndexOptions, redact
 
 if TYPE_CHECKING:
@@ -343,29 +344,29 @@ def test_credentials_of_the_url_come_before_those_of_its_index_and_of_netrc(
     options = IndexOptions(
         index_url="https://a:%40b@host.test/one/simple", extra_index_urls=("https://c:d@host.test/two",)
     )
-    assert options.credentials("https://x:y@host.test/one/f.whl") == ("x", "y")
-    assert options.credentials("https://host.test/one/f.whl") == ("a", "@b")
-    assert options.credentials("https://host.test:443/two/f.whl") == ("c", "d")
+    assert credentials(options, "https://x:y@host.test/one/f.whl") == ("x", "y")
+    assert credentials(options, "https://host.test/one/f.whl") == ("a", "@b")
+    assert credentials(options, "https://host.test:443/two/f.whl") == ("c", "d")
     options = IndexOptions(index_url="https://host.test/one/simple", extra_index_urls=("https://c:d@host.test/two",))
-    assert options.credentials("https://host.test/one/f.whl") == ("c", "d")
-    assert IndexOptions().credentials("https://host.test/f.whl") == ("net", "rc")
-    assert IndexOptions().credentials("https://token@host.test/f.whl") == ("net", "rc")
+    assert credentials(options, "https://host.test/one/f.whl") == ("c", "d")
+    assert credentials(IndexOptions(), "https://host.test/f.whl") == ("net", "rc")
+    assert credentials(IndexOptions(), "https://token@host.test/f.whl") == ("net", "rc")
 
 
 @pytest.mark.parametrize("url", ["http://host.test/f", "https://host.test:8443/f", "https://sub.host.test/f", "no url"])
 def test_credentials_of_an_index_stay_with_its_scheme_host_and_port(url: str) -> None:
-    assert IndexOptions(index_url="https://a:b@host.test/simple").credentials(url) is None
+    assert credentials(IndexOptions(index_url="https://a:b@host.test/simple"), url) is None
 
 
 def test_a_name_alone_is_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert IndexOptions().credentials("https://token@host.test/f.whl") == ("token", "")
+    assert credentials(IndexOptions(), "https://token@host.test/f.whl") == ("token", "")
     monkeypatch.setenv("UV_INDEX", "one=https://a:b@one.test/x two=https://c:d@two.test/x")
-    assert IndexOptions().credentials("https://two.test/f.whl") == ("c", "d")
+    assert credentials(IndexOptions(), "https://two.test/f.whl") == ("c", "d")
 
 
 def test_a_broken_netrc_is_no_netrc(tmp_path: Path) -> None:
     (tmp_path / ".netrc").write_text("machine\n")
-    assert IndexOptions().credentials("https://host.test/f.whl") is None
+    assert credentials(IndexOptions(), "https://host.test/f.whl") is None
 
 
 # --- the real tools -------------------------------------------------------------------------------

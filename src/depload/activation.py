@@ -67,12 +67,12 @@ class ActivationError(ImportError):
 def activate(archive: str | None = None) -> dict[str, Any]:
     """Put the site of ``archive`` (default: the zip this module was imported from) first on ``sys.path``.
 
-    Returns ``site`` (a path), ``digest``, ``unpacked`` (whether this call did it) and ``seconds``. Again, it is free.
+    Returns ``site`` (a path), ``digest``, ``unpacked`` (whether this process did it) and ``seconds``. Again, it is free.
     """
     archive = os.path.abspath(archive or os.path.dirname(__file__))
     with _lock:
         if archive in _active:
-            return {**_active[archive], "unpacked": False, "seconds": 0.0}
+            return dict(_active[archive])
         started = time.perf_counter()
         manifest = _member(archive, MANIFEST)
         path, unpacked = _ready_site(archive, manifest)

@@ -276,7 +276,7 @@ def _parts(name: str) -> tuple[str, ...]:
 
 _NAME_RULES: tuple[tuple[str, Callable[[str], object]], ...] = (
     ("its name is empty", lambda name: not name or name.split("/")[-1] == "."),
-    ("its name holds control characters", lambda name: any(unicodedata.category(char) == "Cc" for char in name)),
+    ("its name holds control characters", lambda name: re.search("[\0-\x1f\x7f-\x9f]", name)),
     ("its name holds a backslash; what separates folders in a zip is /", lambda name: "\\" in name),
     ("its path is absolute", lambda name: name.startswith("/")),
     ("its path begins with a drive letter", lambda name: re.match("[A-Za-z]:", name)),
@@ -299,17 +299,18 @@ def _is_folder(member: zipfile.ZipInfo) -> bool:
     return member.filename.endswith("/")  # ZipInfo.is_dir breaks on an empty name
 
 
+_UNSET_BY_MAVEN = 0xFFFF  # it gives folders the mode -1
 _SPECIAL = {"l": "a symbolic link", "p": "a named pipe", "s": "a socket", "c": "a device", "b": "a device"}
 
 
 def _special(member: zipfile.ZipInfo) -> str | None:
-    """Why ``member`` is not a file or folder, or None; ``ZipFile.writestr`` sets no type, and that is a file."""
+    """Why ``member`` is not a file or folder, or None."""
     mode = member.external_attr >> 16
     if stat.S_ISDIR(mode) and not _is_folder(member):
         return "its mode is a folder's, its name a file's"
     if _is_folder(member) and member.file_size:
         return "it is a folder, and holds data"
-    if stat.S_IFMT(mode) in (0, stat.S_IFREG, stat.S_IFDIR):
+    if mode == _UNSET_BY_MAVEN or stat.S_IFMT(mode) in (0, stat.S_IFREG, stat.S_IFDIR):
         return None
     return f"it is {_SPECIAL.get(stat.filemode(mode)[0], 'of an unknown type')}; only files and folders are extracted"
 

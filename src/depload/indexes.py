@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import configparser
 import math
-import netrc
 import os
-import posixpath
 import re
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from depload.errors import StoreError
@@ -20,7 +18,7 @@ from depload.errors import StoreError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-__all__ = ["IndexOptions", "origin", "redact"]
+__all__ = ["IndexOptions", "redact"]
 
 
 def redact(text: str) -> str:
@@ -152,23 +150,6 @@ class IndexOptions:
             values |= {"NO_PROXY": "", "no_proxy": ""}
         return {name: value for name, value in values.items() if value is not None}
 
-    def credentials(self, url: str, *known: str) -> tuple[str, str] | None:
-        """User and password for ``url``: its own, else those of a ``known`` URL or index of its host, else netrc's.
-
-        In pip's order (pip/_internal/network/auth.py); of several indexes on the host the one with most of the path.
-        """
-        shared = (*known, self.index_url or "", *self.extra_index_urls, *self.find_links, *_uv_urls())
-        same = [each for each in shared if _user(each) and origin(each) == origin(url)]
-        nearest = max(
-            same,
-            key=lambda each: len(posixpath.commonpath([f"/{urlsplit(one).path}" for one in (each, url)])),
-            default="",
-        )
-        users = [user for user in (_user(url), _user(nearest), _netrc(url)) if user]
-        complete = [(name, password) for name, password in users if password is not None]
-        # A name alone is a token, sent with an empty password.
-        return complete[0] if complete else (users[0][0], "") if users else None
-
     def _formats(self) -> list[tuple[str, str]]:
         """Restriction and package, :all: before the names, which are exceptions to it."""
         entries = [(name, entry) for name, (field, _) in _FORMATS.items() for entry in getattr(self, field)]
@@ -295,7 +276,7 @@ def _directories(environ: Mapping[str, str]) -> tuple[list[Path], list[Path]]:
     return [*shared, Path("/etc")], [home / ".pip", Path(environ.get("XDG_CONFIG_HOME") or home / ".config", "pip")]
 
 
-# --- names, URLs, credentials ---------------------------------------------------------------------
+# --- names and URLs -------------------------------------------------------------------------------
 
 
 def _normal(name: str) -> str:
@@ -315,37 +296,3 @@ def _extended(already: str | None, more: Iterable[str], separator: str) -> str |
     """``more`` after what is there already; None when nothing has to change."""
     more = list(more)
     return separator.join([*([already] if already else []), *more]) if more else None
-
-
-def origin(url: str) -> tuple[str, str, int] | None:
-    """Scheme, host and port (RFC 6454), what credentials belong to; None where it is no URL of http or https."""
-    try:
-        parts = urlsplit(url)
-        found = parts.scheme, parts.hostname or "", parts.port or {"http": 80, "https": 443}[parts.scheme]
-    except (ValueError, KeyError):
-        return None
-    return found if found[1] else None
-
-
-def _user(url: str) -> tuple[str, str | None] | None:
-    parts = urlsplit(url) if origin(url) else None
-    if parts is None or not parts.username:
-        return None
-    return unquote(parts.username), None if parts.password is None else unquote(parts.password)
-
-
-def _uv_urls() -> list[str]:
-    """The indexes that only uv was told of: it redacts them in its lock."""
-    names = ("UV_INDEX", "UV_EXTRA_INDEX_URL", "UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_FIND_LINKS")
-    return [url for name in names for url in re.findall(r"https?://\S+?(?=,https?:|\s|$)", os.environ.get(name, ""))]
-
-
-def _netrc(url: str) -> tuple[str, str | None] | None:
-    """What $NETRC or ~/.netrc says of the host; a file that cannot be read says nothing, as for pip."""
-    try:
-        place = Path(os.environ.get("NETRC") or "~/.netrc").expanduser()
-        name, account, password = netrc.netrc(place).authenticators(urlsplit(url).hostname or "") or ("", "", "")
-    except (OSError, RuntimeError, netrc.NetrcParseError, UnicodeDecodeError):
-        return None
-    user = name or account
-    return (user, password) if user else None

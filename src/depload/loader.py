@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import os
 import shutil
@@ -79,21 +80,17 @@ def load(path: str | os.PathLike[str], spark: Any = None, *, imports: Sequence[s
 
 def _load(run: Run, context: Any, imports: list[str] | None) -> Loaded:
     manifest = run.manifest
-    driver = Process.of(_on_driver(run, imports))
-    if driver.error:
-        raise LoadError(driver.error)
-    broken = [f"{name}: {module.error}" for name, module in driver.imported.items() if module.error]
-    if broken:
-        raise LoadError("the driver cannot import what the wheelhouse brings:\n  - " + "\n  - ".join(broken))
     workers: tuple[Process, ...] = ()
     delivery = "driver only"
     if context:
         names = imports if imports is not None else proof_names(manifest)
-        workers, delivery = _on_workers(run, context, names)
+        with concurrent.futures.ThreadPoolExecutor(1) as beside:  # the driver unpacks while the workers' nodes do
+            beside.submit(activation.activate, str(run.file))
+            workers, delivery = _on_workers(run, context, names)
+    driver = _on_driver(run, imports)
     packages = {wheel.name: wheel.version for wheel in manifest.wheels}
-    return Loaded(
-        run.path, manifest.digest, str(driver.site), Report(driver, workers, delivery, manifest.digest, packages)
-    )
+    report = Report(driver, workers, delivery, manifest.digest, packages)
+    return Loaded(run.path, manifest.digest, str(driver.site), report)
 
 
 def proof_names(manifest: Manifest) -> list[str]:
@@ -129,17 +126,20 @@ _ALONG = {
 # --- the driver -----------------------------------------------------------------------------------------------------
 
 
-def _on_driver(run: Run, imports: list[str] | None) -> dict[str, Any]:
+def _on_driver(run: Run, imports: list[str] | None) -> Process:
     """Activate here. What was not asked for by name is located, not imported: imports have effects."""
     facts = activation.prove(imports or [], run.manifest.packages(), archive=str(run.file))
     if imports is None and not facts["error"]:
-        facts["imported"] = {
-            name: activation.located(name, package, facts["site"])
-            for package, about in run.manifest.packages().items()
-            for name in about["names"]
-            if name in proof_names(run.manifest)
-        }
-    return facts
+        wanted = set(proof_names(run.manifest))
+        owners = {name: wheel.name for wheel in run.manifest.wheels for name in wheel.names if name in wanted}
+        facts["imported"] = {name: activation.located(name, owner, facts["site"]) for name, owner in owners.items()}
+    driver = Process.of(facts)
+    broken = [f"{name}: {module.error}" for name, module in driver.imported.items() if module.error]
+    if driver.error or broken:
+        raise LoadError(
+            "the driver cannot import what the wheelhouse brings:\n  - " + (driver.error or "\n  - ".join(broken))
+        )
+    return driver
 
 
 def _check_target(manifest: Manifest) -> None:

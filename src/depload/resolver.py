@@ -117,7 +117,7 @@ class _Uv:
 
     def _compile(self, form: str, requirements: Path, constraints: Path, target: Target, *more: str) -> tools.Finished:
         command = [self._uv, "pip", "compile", str(requirements), "--constraint", str(constraints), "--format", form]
-        command += ["--no-header", "--quiet", "--color=never", "--no-progress", "--no-python-downloads", *more]
+        command += ["--no-header", "--generate-hashes", "--quiet", "--color=never", "--no-progress", "--no-python-downloads", *more]
         command += _uv_target(target)
         command += self._options.uv_compile_arguments()
         return tools.run(command, environment=self._options.environment(), cwd=requirements.parent)
