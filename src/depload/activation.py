@@ -67,7 +67,7 @@ class ActivationError(ImportError):
 def activate(archive: str | None = None) -> dict[str, Any]:
     """Put the site of ``archive`` (default: the zip this module was imported from) first on ``sys.path``.
 
-    Returns ``site`` (a path), ``digest``, ``unpacked`` (whether this process did it) and ``seconds``. Again, it is free.
+    Returns ``site`` (a path), ``digest``, ``unpacked`` (by this process) and ``seconds``. Calling it again is free.
     """
     archive = os.path.abspath(archive or os.path.dirname(__file__))
     with _lock:

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import ast
-import fnmatch
-import re
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from depload import imports, installed, layouts
 from depload.errors import ArchiveError, Fault, UnrecognisedSourceError
+from depload.imports import Module
 
 if sys.version_info >= (3, 11):
-    import tomllib
+    pass
 else:
-    import tomli as tomllib
+    pass
 
 Format = Literal["requirements", "pure_python", "packaged", "wheels", "mixed", "nested"]
-Kind = Literal["requirements", "pylock", "modules", "project", "sdist", "wheel"]
+Kind = Literal["requirements", "pylock", "modules", "project", "sdist", "wheel", "installed"]
 
 _FORMAT_OF: dict[Kind, Format] = {
     "requirements": "requirements",
@@ -28,42 +28,8 @@ _FORMAT_OF: dict[Kind, Format] = {
     "project": "packaged",
     "sdist": "packaged",
     "wheel": "wheels",
+    "installed": "wheels",
 }
-
-_JUNK_FOLDERS = {
-    "__pycache__": "bytecode cache",
-    "__MACOSX": "macOS metadata",
-    ".git": "version control",
-    ".hg": "version control",
-    ".svn": "version control",
-    ".bzr": "version control",
-    ".idea": "editor settings",
-    ".vscode": "editor settings",
-    ".ipynb_checkpoints": "notebook checkpoints",
-    ".pytest_cache": "tool cache",
-    ".mypy_cache": "tool cache",
-    ".ruff_cache": "tool cache",
-    ".hypothesis": "tool cache",
-    ".tox": "environments of a test tool",
-    ".nox": "environments of a test tool",
-    ".eggs": "build leftovers",
-    "node_modules": "JavaScript packages",
-}
-_JUNK_FILES = {".DS_Store": "macOS metadata", "Thumbs.db": "Windows metadata", "desktop.ini": "Windows metadata"}
-_UNREAD_LISTS = {
-    "Pipfile": "pipenv",
-    "Pipfile.lock": "pipenv",
-    "poetry.lock": "poetry",
-    "uv.lock": "uv",
-    "pdm.lock": "pdm",
-    "environment.yml": "conda",
-    "environment.yaml": "conda",
-}
-_REQUIREMENTS = re.compile(r"(?:.*[-_.])?requirements(?:[-_.].*)?\.txt", re.IGNORECASE)
-_PYLOCK = re.compile(r"pylock(?:\.[^.]+)?\.toml")  # PEP 751, "File Name"
-_SDIST = re.compile(r"[A-Za-z0-9][\w.]*(?:-[\w.]+)*-\d[\w.!+]*\.tar\.gz")
-_PROVIDED = {"pyspark", "py4j", "databricks", "dbutils", "dbruntime", "IPython"}  # by every runtime
-
 
 @dataclass(frozen=True)
 class Root:
@@ -78,6 +44,21 @@ class Root:
     """The directory that nothing it refers to may leave."""
     files: tuple[Path, ...] = ()
     """Of modules: the files that come along."""
+
+    def modules(self) -> list[Module]:
+        """Of modules: those that are Python."""
+        return [
+            Module(file, self.show(file), file.relative_to(self.location).as_posix())
+            for file in self.files
+            if file.suffix == ".py"
+        ]
+
+    def show(self, file: Path) -> str:
+        """What messages call a file below it."""
+        below = file.relative_to(self.location).as_posix() if file != self.location else "."
+        if self.path == "." or not self.location.is_dir():
+            return below
+        return self.path if below == "." else f"{self.path}/{below}"
 
 
 @dataclass(frozen=True)
@@ -111,20 +92,27 @@ Opener = Callable[[Path], Path]
 """Extracts a zip that lies inside the source and returns the directory; raises ArchiveError."""
 
 
-def detect(source: Path, opener: Opener, *, depth: int = 3, only: Path | None = None) -> Detection:
+def detect(
+    source: Path, opener: Opener, *, depth: int = 3, only: Path | None = None, label: str | None = None
+) -> Detection:
     """What the directory ``source`` is; zips inside are opened down to ``depth``. ``only`` looks at one file of it.
 
-    Raises UnrecognisedSourceError where there is nothing to make wheels from, and what ``opener`` raises.
+    ``label`` is what messages call the source. Raises UnrecognisedSourceError where there is nothing to make wheels
+    from, and what ``opener`` raises.
     """
     walk = _Walk(opener, depth)
     if only is not None:
-        walk.file(only, source, _Place(source, ""))
+        walk.single(only, _Place(source, ""))
     else:
         walk.top(_Place(source, ""))
     if not walk.roots:
-        raise UnrecognisedSourceError(only.name if only else source.name, walk.nothing())
+        raise UnrecognisedSourceError(label or (only or source).name, walk.nothing())
     roots = tuple(sorted(walk.roots, key=lambda root: (root.path.count("!"), root.path, root.kind)))
-    return Detection(_format(roots), roots, tuple(walk.ignored), tuple(walk.warnings + _import_warnings(roots)))
+    modules = [module for root in roots for module in root.modules()]
+    warnings = [*walk.warnings, *imports.unreadable(modules)]
+    if all(root.kind == "modules" for root in roots):  # else names of packages and of their modules differ
+        warnings += imports.unprovided(modules, set())
+    return Detection(_format(roots), roots, tuple(walk.ignored), tuple(warnings))
 
 
 def _format(roots: tuple[Root, ...]) -> Format:
@@ -154,6 +142,14 @@ class _Place:
 
 
 @dataclass
+class _Anchor:
+    """The folder that loose modules are importable from, and what was found for it."""
+
+    folder: Path
+    files: list[Path] = field(default_factory=list)
+
+
+@dataclass
 class _Walk:
     opener: Opener
     depth: int
@@ -161,25 +157,41 @@ class _Walk:
     ignored: list[Ignored] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     _seen: int = 0
+    _claimed: set[Path] = field(default_factory=set)
+    """Files of installed packages, and the folders that hold them."""
 
     def top(self, place: _Place) -> None:
         """Look at everything below the top of a source or of a zip inside."""
         level = self._level(place)
-        self._folder(level, place, _Anchor(level))
+        if layouts.is_wheelhouse(level):
+            self._wheelhouse(level, place)
+        else:
+            self._folder(level, place, _Anchor(level))
+
+    def single(self, file: Path, place: _Place) -> None:
+        """Look at one file that is the source."""
+        if file.suffix == ".py":
+            self.roots.append(Root("modules", file.name, file.parent, place.top, (file,)))
+        elif file.name.endswith((".txt", ".in")):
+            self._add("requirements", file, place)
+        else:
+            self._take(file, place)
 
     def nothing(self) -> str:
-        passed = f"; passed over: {', '.join(item.path for item in self.ignored[:5])}" if self.ignored else ""
-        return ("nothing in it can be made into a wheel" if self._seen else "it is empty") + passed
+        passed = "; ".join(f"{item.path} ({item.why})" for item in self.ignored[:5])
+        more = f" and {len(self.ignored) - 5} more" if len(self.ignored) > 5 else ""  # noqa: PLR2004 - as above
+        what = "nothing in it can be made into a wheel" if self._seen or self.ignored else "it is empty"
+        return f"{what}; passed over: {passed}{more}" if passed else what
 
     def _entries(self, folder: Path, place: _Place, *, say: bool = True) -> list[Path]:
         """What a folder holds, sorted, without what never belongs to a source."""
         kept = []
         for entry in sorted(folder.iterdir(), key=lambda path: path.name):
-            why = _junk(entry)
+            why = layouts.junk(entry)
             if why is None:
                 kept.append(entry)
-            elif say:
-                self.ignored.append(Ignored(place.show(entry), why))
+            elif say and folder not in self._claimed:
+                self._ignore(entry, place, why)
         self._seen += len(kept)
         return kept
 
@@ -188,76 +200,135 @@ class _Walk:
         level = place.top
         while True:
             entries = self._entries(level, place, say=False)
-            if len(entries) != 1 or not entries[0].is_dir() or not _wraps(entries[0]):
+            if len(entries) != 1 or not entries[0].is_dir() or not layouts.wraps(entries[0]):
                 return level
             level = entries[0]
 
     def _folder(self, folder: Path, place: _Place, anchor: _Anchor) -> None:
         entries = self._entries(folder, place)
-        if _is_project(folder):
+        if folder not in self._claimed and layouts.is_project(folder):
             self._project(folder, entries, place)
             return
-        marked = [entry for entry in entries if entry.name == "requirements.txt" or _PYLOCK.fullmatch(entry.name)]
-        if marked and folder != anchor.folder and not (folder / "__init__.py").exists():
-            anchor = _Anchor(folder)  # a source of its own: its modules are importable from its own folder
-        own = anchor.folder == folder
-        self._lists(entries, place)
+        if folder != anchor.folder and layouts.is_source_of_its_own(folder, entries):
+            anchor = _Anchor(folder)  # its modules are importable from its own folder
+        entries = self._without_installed(entries, place)
+        lists = self._lists(folder, entries, place)
         for entry in entries:
             if entry.is_dir():
                 self._folder(entry, place, anchor)
-            elif not self.file(entry, place.top, place, lists=False):
+            elif entry not in self._claimed and entry not in lists and not self._take(entry, place):
                 anchor.files.append(entry)
-        if own and any(file.suffix == ".py" for file in anchor.files):
-            self._add("modules", folder, place, tuple(anchor.files))
-        elif own:
-            self._passed_over(anchor.files, place)
+        if anchor.folder == folder:
+            self._modules(anchor, place)
 
-    def _passed_over(self, files: list[Path], place: _Place) -> None:
-        for file in files:
-            tool = _UNREAD_LISTS.get(file.name)
-            why = f"{tool}'s list is not read; export a requirements.txt or a pylock.toml" if tool else "not Python"
-            self.ignored.append(Ignored(place.show(file), why))
+    def _modules(self, anchor: _Anchor, place: _Place) -> None:
+        if any(file.suffix == ".py" for file in anchor.files):
+            self._add("modules", anchor.folder, place, tuple(anchor.files))
+            return
+        below: dict[str, list[Path]] = defaultdict(list)
+        for file in anchor.files:
+            below[file.relative_to(anchor.folder).parts[0]].append(file)
+        for first, files in below.items():
+            many = f"{len(files)} files, none of them Python"
+            self._ignore(anchor.folder / first, place, many if len(files) > 1 else layouts.no_source(files[0]))
 
     def _project(self, folder: Path, entries: list[Path], place: _Place) -> None:
         """A project owns what lies below it; beside its own files only lists, wheels and workspace members count."""
         self._add("project", folder, place)
-        self._lists(entries, place)
+        self._lists(folder, entries, place)
         for entry in entries:
-            if entry.suffix == ".whl":
-                self._add("wheel", entry, place)
-            elif entry.name in ("dist", "build") and entry.is_dir():
-                self.ignored.append(Ignored(place.show(entry), "what an earlier build of the project left"))
-        for member in _workspace_members(folder):
+            if entry.name in ("dist", "build") and entry.is_dir() and not (entry / "__init__.py").exists():
+                self._ignore(entry, place, "what an earlier build of the project left")
+            elif entry.is_dir():
+                self._wheels_below(entry, place)
+            elif entry.suffix == ".whl" or layouts.PYLOCK.fullmatch(entry.name):
+                self._take(entry, place)
+        for member in layouts.workspace_members(folder):
             self._folder(member, place, _Anchor(member))
 
-    def _lists(self, entries: list[Path], place: _Place) -> None:
+    def _wheels_below(self, folder: Path, place: _Place) -> None:
+        """Wheels that lie in a folder of their own beside a project."""
+        files = [entry for entry in self._entries(folder, place, say=False) if entry.is_file()]
+        if not any(file.suffix == ".py" for file in files):
+            for file in files:
+                if file.suffix == ".whl":
+                    self._add("wheel", file, place)
+
+    def _wheelhouse(self, folder: Path, place: _Place) -> None:
+        """A wheelhouse that depload wrote: its wheels are the source, and the rest is made anew."""
+        for entry in self._entries(folder, place):
+            if entry.suffix == ".whl":
+                self._add("wheel", entry, place)
+            else:
+                self._ignore(entry, place, "what depload adds to a wheelhouse")
+
+    # --- one folder's lists and packages ---
+
+    def _lists(self, folder: Path, entries: list[Path], place: _Place) -> set[Path]:
         """The requirements.txt of a folder; a single one of another name serves where there is none."""
-        found = [entry for entry in entries if entry.is_file() and _REQUIREMENTS.fullmatch(entry.name)]
+        in_own_folder = folder.name == "requirements"
+        found = [
+            entry
+            for entry in entries
+            if entry.is_file() and (layouts.REQUIREMENTS.fullmatch(entry.name) or (in_own_folder and entry.suffix == ".txt"))
+        ]
         exact = [entry for entry in found if entry.name.lower() == "requirements.txt"]
-        chosen = exact[:1] or (found if len(found) == 1 and not _for_developers(found[0].name) else [])
+        others = [entry for entry in found if not layouts.FOR_DEVELOPERS.search(entry.name) and not layouts.is_project(folder)]
+        chosen = exact[:1] or (others if len(others) == 1 else [])
         for entry in found:
             if entry in chosen:
                 self._add("requirements", entry, place)
             else:
-                why = "only requirements.txt is read; include others in it with -r"
-                self.ignored.append(Ignored(place.show(entry), why))
+                self._ignore(entry, place, "only requirements.txt is read; include others in it with -r")
+        if not chosen and len(others) > 1:
+            names = ", ".join(place.show(entry) for entry in others)
+            self.warnings.append(f"none of {names} is read; name the one that counts requirements.txt")
+        return {*found, *self._unread(folder, entries, place, bool(chosen))}
 
-    def file(self, file: Path, top: Path, place: _Place, *, lists: bool = True) -> bool:
+    def _unread(self, folder: Path, entries: list[Path], place: _Place, has_list: bool) -> Iterator[Path]:
+        """Lists that only their own tool reads; a warning where nothing else says what is needed."""
+        has_list = has_list or any(layouts.PYLOCK.fullmatch(entry.name) for entry in entries) or layouts.is_project(folder)
+        for entry in entries:
+            if entry.name in layouts.UNREAD_LISTS:
+                tool = layouts.UNREAD_LISTS[entry.name]
+                why = f"{tool}'s list is not read; export a requirements.txt or a pylock.toml"
+            elif layouts.CONSTRAINTS.fullmatch(entry.name):
+                why = "constraints are read where a requirements.txt says so: -c constraints.txt"
+            else:
+                continue
+            self._ignore(entry, place, why)
+            if entry.name in layouts.UNREAD_LISTS and not has_list:
+                self.warnings.append(f"{place.show(entry)}: {why}")
+            yield entry
+
+    def _without_installed(self, entries: list[Path], place: _Place) -> list[Path]:
+        """The entries but for installed packages, which become roots."""
+        dist_infos = [entry for entry in entries if installed.is_installed(entry)]
+        for dist_info in dist_infos:
+            self._add("installed", dist_info, place)
+            for file in installed.files(dist_info):
+                self._claimed |= {file, *layouts.between(file, dist_info.parent)}
+        for entry in entries:
+            if dist_infos and entry.name == "bin" and not any(entry.glob("*.py")):
+                self._ignore(entry, place, "scripts of installed packages")
+                self._claimed.add(entry)
+        return [entry for entry in entries if entry not in dist_infos and not (entry.name == "bin" and dist_infos)]
+
+    # --- one file ---
+
+    def _take(self, file: Path, place: _Place) -> bool:
         """Take a file for what it is; False where it is none of depload's business."""
         name = file.name
-        if _REQUIREMENTS.fullmatch(name) or (lists and name.endswith((".txt", ".in"))):
-            if lists:
-                self._add("requirements", file, place)
-        elif _PYLOCK.fullmatch(name):
+        if layouts.PYLOCK.fullmatch(name):
             self._add("pylock", file, place)
         elif name.endswith(".whl"):
             self._add("wheel", file, place)
-        elif _SDIST.fullmatch(name):
+        elif _SDIST.fullmatch(name) and layouts.is_sdist(file):
             self._add("sdist", file, place)
-        elif name.endswith(".zip"):
+        elif name.lower().endswith(".zip"):
             return self._inner(file, place)
-        elif lists and name.endswith(".py"):
-            self.roots.append(Root("modules", name, top, top, (file,)))
+        elif name in layouts.SETTINGS:
+            self._ignore(file, place, "settings of tools")
         else:
             return False
         return True
@@ -282,130 +353,5 @@ class _Walk:
     def _add(self, kind: Kind, location: Path, place: _Place, files: tuple[Path, ...] = ()) -> None:
         self.roots.append(Root(kind, place.show(location), location, place.top, files))
 
-
-@dataclass
-class _Anchor:
-    """The folder that loose modules are importable from, and what was found for it."""
-
-    folder: Path
-    files: list[Path] = field(default_factory=list)
-
-
-# --- rules ----------------------------------------------------------------------------------------------------------
-
-
-def _junk(entry: Path) -> str | None:
-    """Why an entry never belongs to a source, or None."""
-    name = entry.name
-    if entry.is_symlink():
-        return "a link"
-    if entry.is_dir():
-        if (entry / "pyvenv.cfg").exists():
-            return "a virtual environment"
-        return "build leftovers" if name.endswith((".egg-info", ".dist-info")) else _JUNK_FOLDERS.get(name)
-    if name.startswith("._"):
-        return "macOS metadata"
-    return "bytecode cache" if name.endswith((".pyc", ".pyo")) else _JUNK_FILES.get(name)
-
-
-def _for_developers(name: str) -> bool:
-    return bool(re.search(r"dev|test|doc|lint|build|ci\b|constraint", name, re.IGNORECASE))
-
-
-def _is_project(folder: Path) -> bool:
-    """Whether a folder can be built: a setup.py, or configuration that is not only some tool's."""
-    if (folder / "setup.py").is_file():
-        return True
-    if (folder / "pyproject.toml").is_file():
-        data = _toml(folder / "pyproject.toml")
-        return "project" in data or "build-system" in data or "poetry" in data.get("tool", {})
-    if (folder / "setup.cfg").is_file():
-        return bool(re.search(r"(?m)^\[metadata\]", (folder / "setup.cfg").read_text("utf-8", "replace")))
-    return False
-
-
-def _toml(file: Path) -> dict[str, Any]:
-    """A TOML file; one that cannot be read is left to the build backend, whose message is better than ours."""
-    try:
-        data: dict[str, Any] = tomllib.loads(file.read_text("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError):
-        return {"project": {}}
-    return data
-
-
-def _workspace_members(folder: Path) -> Iterator[Path]:
-    """Projects that a uv workspace declares below its root (uv documentation, "Workspaces")."""
-    if not (folder / "pyproject.toml").is_file():
-        return
-    workspace = _toml(folder / "pyproject.toml").get("tool", {}).get("uv", {}).get("workspace", {})
-    excluded = workspace.get("exclude", [])
-    for pattern in workspace.get("members", []):
-        for member in sorted(folder.glob(str(pattern))):
-            below = member.relative_to(folder).as_posix()
-            if member.is_dir() and _is_project(member) and not any(fnmatch.fnmatch(below, out) for out in excluded):
-                yield member
-
-
-def _wraps(folder: Path) -> bool:
-    """Whether the only folder of a level merely wraps the source, rather than being a package of loose modules."""
-    if (folder / "__init__.py").exists() and not _is_project(folder):
-        return False
-    modules = [file for file in folder.rglob("*.py") if file.is_file()]
-    return _is_project(folder) or not any(name == folder.name for file in modules for _, name in _imports(file))
-
-
-# --- imports that nothing provides ----------------------------------------------------------------------------------
-
-
-def unprovided_imports(roots: tuple[Root, ...], provided: set[str]) -> list[str]:
-    """Imports of loose modules that neither Python, they themselves, a runtime nor ``provided`` has: a line each."""
-    known = set(sys.stdlib_module_names) | _PROVIDED | provided | {"user_modules"}
-    found = []
-    for root in roots:
-        if root.kind != "modules":
-            continue
-        own = {file.relative_to(root.location).parts[0].removesuffix(".py") for file in root.files}
-        for file in root.files:
-            beside = {entry.name.removesuffix(".py") for entry in file.parent.iterdir()}
-            for line, name in _imports(file) if file.suffix == ".py" else ():
-                if name not in known | own | beside:
-                    shown = file.relative_to(root.top).as_posix()
-                    found.append(f"{shown}:{line}: imports {name}, which nothing in the source provides")
-    return found
-
-
-def _import_warnings(roots: tuple[Root, ...]) -> list[str]:
-    """Only where no root could provide anything: names of packages and of their modules differ."""
-    return unprovided_imports(roots, set()) if all(root.kind == "modules" for root in roots) else []
-
-
-def _imports(file: Path) -> list[tuple[int, str]]:
-    """Line and first name of each absolute import that is not optional."""
-    try:
-        tree = ast.parse(file.read_bytes())
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return []
-    found: list[tuple[int, str]] = []
-    _collect(tree.body, found)
-    return found
-
-
-def _collect(body: list[ast.stmt], found: list[tuple[int, str]]) -> None:
-    for node in body:
-        if isinstance(node, ast.Import):
-            found += [(node.lineno, alias.name.split(".")[0]) for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-            found.append((node.lineno, node.module.split(".")[0]))
-        elif not _optional(node):
-            for name in ("body", "orelse", "finalbody"):
-                _collect([child for child in getattr(node, name, []) if isinstance(child, ast.stmt)], found)
-
-
-def _optional(node: ast.stmt) -> bool:
-    """A try that is ready for the import to fail, or a block for type checkers."""
-    if isinstance(node, ast.If):
-        return "TYPE_CHECKING" in ast.dump(node.test)
-    return isinstance(node, ast.Try) and any(
-        handler.type is None or re.search(r"ImportError|ModuleNotFoundError|'Exception'", ast.dump(handler.type))
-        for handler in node.handlers
-    )
+    def _ignore(self, entry: Path, place: _Place, why: str) -> None:
+        self.ignored.append(Ignored(place.show(entry), why))

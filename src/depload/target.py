@@ -16,6 +16,7 @@ from depload.errors import TargetError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from packaging.specifiers import SpecifierSet
     from packaging.tags import Tag
 
 # Databricks release notes, "System environment": Python, and the glibc of the image's Ubuntu.
@@ -37,6 +38,7 @@ _RUNTIMES: Mapping[str, tuple[str, str]] = {
 _RUNTIME = re.compile(r"(?:(?:client\.|serverless-)(?P<client>\d+)|(?P<major>\d+)\.(?:\d+|x))(?:[. -].*)?")
 
 _PYTHON = re.compile(r"3\.(?P<minor>\d+)(?:\.\d+)?")
+_MOST_PATCHES = 40  # no minor version of Python has had more releases
 OLDEST_PYTHON, NEWEST_PYTHON = 10, 14  # what the activation module is written for
 
 # PEP 600 perennial tags and the older names that mean one of them (PEP 513, 571, 599).
@@ -99,6 +101,12 @@ class Target:
     def is_running(self) -> bool:
         """Whether this process itself is the target."""
         return self == Target.running()
+
+    def meets(self, requires_python: SpecifierSet) -> bool:
+        """Whether a Requires-Python holds: for a named target, of which nobody knows the patch, for some release."""
+        exact = self.environment()["python_full_version"]
+        versions = [exact] if self.is_running else [f"{self.python}.{patch}" for patch in range(_MOST_PATCHES)]
+        return any(requires_python.contains(version, prereleases=True) for version in versions)
 
     def environment(self) -> dict[str, str]:
         """The values of PEP 508 environment markers on this target."""

@@ -10,17 +10,19 @@ import csv
 import hashlib
 import io
 import zipfile
+import zlib
 from dataclasses import dataclass
 from email.parser import HeaderParser
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
 
+from depload import archive
 from depload.errors import Fault, InvalidWheelError
 
 if TYPE_CHECKING:
@@ -32,14 +34,10 @@ if TYPE_CHECKING:
     from depload.target import Target
 
 CHUNK = 1 << 20
-EPOCH = (
-    1980,
-    1,
-    1,
-    0,
-    0,
-    0,
-)  # the first moment that a zip can name; one for all, so that equal contents are equal bytes
+# The first moment that a zip can name; one for all, so that equal contents are equal bytes.
+EPOCH = (1980, 1, 1, 0, 0, 0)
+PURE_WHEEL = b"Wheel-Version: 1.0\nGenerator: depload\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+_LONGEST_TEXT = 64 << 20  # a RECORD of a hundred thousand files is 10 MB
 _SIGNATURES = ("RECORD.jws", "RECORD.p7s")  # the format leaves these out of RECORD
 
 
@@ -120,6 +118,8 @@ def tags_of(filename: str) -> frozenset[Tag]:
 
 def faults(path: Path, target: Target | None = None) -> tuple[Fault, ...]:
     """Everything that is wrong with a wheel that nobody vouches for; with ``target``, whether it fits that too."""
+    if unsafe := archive.inspect(path):
+        return tuple(Fault(path.name, str(fault)) for fault in unsafe)
     try:
         name, version, _, tags = parse_wheel_filename(path.name)
         with zipfile.ZipFile(path) as opened:
@@ -153,23 +153,40 @@ def import_names(wheels: Iterable[Wheel]) -> dict[str, tuple[str, ...]]:
 def write(to: Path, name: str, version: str, files: Mapping[str, bytes | Path], metadata: str = "") -> Path:
     """Write a pure Python wheel (``py3-none-any``) of ``files`` (path below the site to contents)."""
     stem = f"{name.replace('-', '_')}-{version}"
-    dist_info = f"{stem}.dist-info"
-    path = to / f"{stem}-py3-none-any.whl"
     members: dict[str, bytes | Path] = {
         **files,
-        f"{dist_info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{metadata}".encode(),
-        f"{dist_info}/WHEEL": b"Wheel-Version: 1.0\nGenerator: depload\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{stem}.dist-info/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{metadata}".encode(),
+        f"{stem}.dist-info/WHEEL": PURE_WHEEL,
     }
+    return pack(to / f"{stem}-py3-none-any.whl", f"{stem}.dist-info", members)
+
+
+def pack(path: Path, dist_info: str, members: Mapping[str, bytes | Path]) -> Path:
+    """Write a wheel of members that lack nothing but their RECORD; equal members, equal bytes."""
     rows = io.StringIO()
     record = csv.writer(rows, lineterminator="\n")
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as opened:
         for member, content in sorted(members.items()):
-            data = content if isinstance(content, bytes) else content.read_bytes()
-            opened.writestr(member_info(member), data)
-            record.writerow((member, f"sha256={_urlsafe(hashlib.sha256(data).digest())}", len(data)))
+            digest, size = hashlib.sha256(), 0
+            with _opened(content) as source, opened.open(_sized_info(member, content), "w") as written:
+                while data := source.read(CHUNK):
+                    digest.update(data)
+                    size += written.write(data)
+            record.writerow((member, f"sha256={_urlsafe(digest.digest())}", size))
         record.writerow((f"{dist_info}/RECORD", "", ""))
         opened.writestr(member_info(f"{dist_info}/RECORD"), rows.getvalue())
     return path
+
+
+def _opened(content: bytes | Path) -> BinaryIO:
+    return io.BytesIO(content) if isinstance(content, bytes) else content.open("rb")
+
+
+def _sized_info(member: str, content: bytes | Path) -> zipfile.ZipInfo:
+    """The size is said beforehand, so that zipfile knows whether it needs zip64."""
+    info = member_info(member)
+    info.file_size = len(content) if isinstance(content, bytes) else content.stat().st_size
+    return info
 
 
 def member_info(name: str, compression: int = zipfile.ZIP_DEFLATED) -> zipfile.ZipInfo:
@@ -190,7 +207,10 @@ class _UnsoundError(Exception):
 
 _UNREADABLE = (
     OSError,
+    EOFError,
     zipfile.BadZipFile,
+    zlib.error,
+    csv.Error,
     NotImplementedError,
     RuntimeError,
     UnicodeDecodeError,
@@ -205,7 +225,7 @@ _UNREADABLE = (
 def _why(error: Exception) -> str:
     if isinstance(error, InvalidWheelFilename):
         return "the file name is not name-version-python-abi-platform.whl"
-    if isinstance(error, zipfile.BadZipFile):
+    if isinstance(error, (zipfile.BadZipFile, zlib.error, EOFError)):
         return f"not a readable zip ({error})"
     return str(error)
 
@@ -219,9 +239,12 @@ def _dist_info(opened: zipfile.ZipFile) -> str:
 
 def _text(opened: zipfile.ZipFile, member: str) -> str:
     try:
-        return opened.read(member).decode("utf-8", "replace")
+        size = opened.getinfo(member).file_size
     except KeyError:
         raise _UnsoundError(f"has no {member}") from None
+    if size > _LONGEST_TEXT:
+        raise _UnsoundError(f"has a {member} of {size:,} bytes")
+    return opened.read(member).decode("utf-8", "replace")
 
 
 def _metadata_texts(opened: zipfile.ZipFile, dist_info: str) -> Iterator[tuple[str, str]]:
@@ -284,7 +307,7 @@ def _target_faults(metadata: Message, tags: frozenset[Tag], target: Target) -> I
     except InvalidSpecifier:
         yield f"METADATA has a Requires-Python that is no specifier: {metadata.get('Requires-Python')!r}"
     else:
-        if not wanted.contains(target.environment()["python_full_version"], prereleases=True):
+        if not target.meets(wanted):
             yield f"requires Python {wanted}, the target is {target}"
 
 
@@ -314,7 +337,7 @@ def _row_fault(opened: zipfile.ZipFile, name: str, row: list[str]) -> str | None
         with opened.open(name) as member:
             while data := member.read(CHUNK):
                 digest.update(data)
-    except zipfile.BadZipFile:
+    except (zipfile.BadZipFile, zlib.error, EOFError):
         return f"{name} is damaged (CRC)"
     return None if _urlsafe(digest.digest()) == expected.rstrip("=") else f"{name} is not the file that RECORD lists"
 
