@@ -14,7 +14,10 @@ from pathlib import Path
 way, prepared, work = sys.argv[1], json.loads(sys.argv[2]), Path(sys.argv[3])
 NAMES = ["pandas", "sklearn"]
 
-config = {"spark.executorEnv.UV_CACHE_DIR": str(work / "uv-cache"), "spark.executorEnv.DEPLOAD_SITES": str(work / "sites")}
+config = {
+    "spark.executorEnv.UV_CACHE_DIR": str(work / "uv-cache"),
+    "spark.executorEnv.DEPLOAD_SITES": str(work / "sites"),
+}
 os.environ["DEPLOAD_SITES"] = str(work / "driver-sites")
 if way == "depload-warm":
     config["spark.executorEnv.DEPLOAD_SITES"] = prepared["warm-sites"]
@@ -64,7 +67,8 @@ with spark_session("local-cluster[2,1,1024]", **config) as spark:
         got = context.parallelize(range(2), 2).mapPartitions(import_all).collect()
     elif way == "uv-install":
         uv = str(Path(sys.executable).with_name("uv"))
-        got = context.parallelize(range(2), 2).mapPartitions(install(prepared["wheels"], str(work / "tree"), uv)).collect()
+        task = install(prepared["wheels"], str(work / "tree"), uv)
+        got = context.parallelize(range(2), 2).mapPartitions(task).collect()
     elif way in ("zip", "targz"):
         context.addArchive(f"{prepared[way]}#tree")
         context._python_includes.append("tree")

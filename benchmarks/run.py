@@ -54,7 +54,8 @@ def timed(command: str, scratch: Path, **environment: str) -> dict[str, float]:
         "print(json.dumps([done.returncode, done.stderr[-2000:], seconds,"
         " resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss]))"
     )
-    said = subprocess.run([PYTHON, "-c", script, command], capture_output=True, text=True, check=True, cwd=work, env=env)
+    outer = [PYTHON, "-c", script, command]
+    said = subprocess.run(outer, capture_output=True, text=True, check=True, cwd=work, env=env)
     code, error, seconds, kilobytes = json.loads(said.stdout)
     if code:
         sys.exit(f"{command}\n{error}")
@@ -96,23 +97,20 @@ def convert(runs: int, scratch: Path) -> list[str]:
     requirements = scratch / "requirements.txt"
     requirements.write_text("\n".join(SET))
     depload = f"{PYTHON} -m depload convert {requirements} --base $WORK/base"
-    packed = f"{bin_}/uv venv -q --python {PYTHON} v && {bin_}/uv pip install -q --python v/bin/python {wanted} setuptools"
-    code = f"import cluster_pack as c; c.upload_env(package_path='$WORK/c.pex', additional_packages={{}})"
-    cluster_pack = (
-        f"{bin_}/uv venv -q --python {PYTHON} v && {bin_}/uv pip install -q --python v/bin/python {wanted} cluster-pack pip && "
-        f'v/bin/python -c "{code}"'
-    )
+    installed = f"{bin_}/uv venv -q --python {PYTHON} v && {bin_}/uv pip install -q --python v/bin/python {wanted}"
+    pack = "import cluster_pack; cluster_pack.upload_env(package_path='$WORK/c.pex')"
     ways = {
         "depload": f"{depload} --no-compile",
         "depload with .pyc": depload,
         "pip download": f"{bin_}/pip download -q -d d {wanted}",
         "pip wheel": f"{bin_}/pip wheel -q -w w {wanted}",
-        "uv venv + venv-pack": f"{packed} && {bin_}/venv-pack -q -p v -o v.tar.gz",
+        "uv venv + venv-pack": f"{installed} && {bin_}/venv-pack -q -p v -o v.tar.gz",
         "pex": f"{bin_}/pex {wanted} -o p.pex",
-        "cluster-pack": cluster_pack,
+        "cluster-pack": f'{installed} cluster-pack pip && v/bin/python -c "{pack}"',
     }
     cold = rounds(ways, runs, scratch)
-    shared = {name: str(scratch / f"warm-{name.lower()}") for name in ("UV_CACHE_DIR", "PIP_CACHE_DIR", "DEPLOAD_CACHE_DIR")}
+    caches = ("UV_CACHE_DIR", "PIP_CACHE_DIR", "DEPLOAD_CACHE_DIR")
+    shared = {name: str(scratch / f"warm-{name.lower()}") for name in caches}
     warm_ways = {name: ways[name] for name in ("depload", "depload with .pyc", "pip wheel", "uv venv + venv-pack")}
     for command in warm_ways.values():
         timed(command, scratch, **shared)
@@ -128,6 +126,13 @@ def convert(runs: int, scratch: Path) -> list[str]:
 
 
 # --- load -------------------------------------------------------------------------------------------------------------
+
+
+_LOAD_EXPLAINED = """
+Spark 3.5 on `local-cluster[2,1,1024]`: from the call until both executors have imported pandas and scikit-learn. Cold:
+no site on the workers' node, and none left there by the driver, which has a place of its own. depload's time includes
+verifying the file, activating the driver and the proof from every worker.
+"""
 
 
 def load(runs: int, scratch: Path) -> list[str]:
@@ -152,9 +157,7 @@ def load(runs: int, scratch: Path) -> list[str]:
     against = ["floor: installed, with .pyc", "uv install on each executor", "tree as .tar.gz, addArchive"]
     return [
         "## Load",
-        "\nSpark 3.5 on `local-cluster[2,1,1024]`: from the call until both executors have imported pandas and scikit-learn. "
-        "Cold: no site on the workers' node, and none left there by the driver, which has a place of its own. "
-        "depload's time includes verifying the file, activating the driver and the proof from every worker.\n",
+        _LOAD_EXPLAINED,
         *table(found, against),
     ]
 
@@ -165,7 +168,8 @@ def _prepare(scratch: Path) -> dict[str, str]:
     requirements.write_text("\n".join(SET))
     prepared = {}
     for name, option in (("depload", "--compile"), ("depload-no-pyc", "--no-compile")):
-        command = [PYTHON, "-m", "depload", "convert", str(requirements), "--base", str(scratch / "base"), option, "--json"]
+        command = [PYTHON, "-m", "depload", "convert", str(requirements), "--base", str(scratch / "base")]
+        command += [option, "--json"]
         prepared[name] = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)["path"]
     wheels = scratch / "wheels"
     with zipfile.ZipFile(next(Path(prepared["depload-no-pyc"]).glob("*.zip"))) as opened:
@@ -177,8 +181,9 @@ def _prepare(scratch: Path) -> dict[str, str]:
         subprocess.run([*command, "--no-index", "--find-links", str(wheels), *SET], check=True)
     for path in Path(prepared["floor"]).rglob("*.pyc"):
         path.touch()
-    prepared["targz"] = shutil.make_archive(str(scratch / "tree"), "gztar", prepared["floor-no-pyc"], ".")
-    subprocess.run(["tar", "-czf", prepared["targz"], *os.listdir(prepared["floor-no-pyc"])], cwd=prepared["floor-no-pyc"], check=True)
+    prepared["targz"] = str(scratch / "tree.tar.gz")
+    tree = prepared["floor-no-pyc"]  # without the leading ./ of make_archive, which Spark refuses
+    subprocess.run(["tar", "-czf", prepared["targz"], *sorted(os.listdir(tree))], cwd=tree, check=True)
     prepared["zip"] = str(scratch / "tree.zip")
     shutil.copytree(prepared["floor-no-pyc"], scratch / "tree-with-pyc")
     # Not checked: some packages carry modules of other Pythons, which do not compile.
@@ -234,7 +239,8 @@ def memory(scratch: Path) -> list[str]:
         _big_wheel(source / "big-1.0-py3-none-any.whl", megabytes)
         command = f"{PYTHON} -m depload convert {source} --base $WORK/base --no-index"
         convert_ = timed(command, scratch)["megabytes"]
-        load_ = timed(f"DEPLOAD_SITES=$WORK/s {PYTHON} -c \"import depload, glob; depload.load(glob.glob('{scratch}/*/base/*-*-*')[-1])\"", scratch)
+        code = f"import depload, glob; depload.load(glob.glob('{scratch}/*/base/*-*-*')[-1])"
+        load_ = timed(f'DEPLOAD_SITES=$WORK/s {PYTHON} -c "{code}"', scratch)
         rows.append(f"| {megabytes} | {convert_:.0f} | {load_['megabytes']:.0f} |")
         for path in scratch.glob("*/base"):
             shutil.rmtree(path)

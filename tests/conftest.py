@@ -19,7 +19,7 @@ from depload.indexes import IndexOptions
 from depload.pipeline import convert
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from depload.pipeline import Converted
 
@@ -76,6 +76,55 @@ def make_wheel(folder: Path, name: str, version: str, files: Mapping[str, str | 
     return wheels.write(folder, name, version, members, metadata)
 
 
+def project(
+    name: str, version: str = "1.0", requires: Sequence[str] = (), extras: Mapping[str, Sequence[str]] | None = None
+) -> dict[str, str | bytes]:
+    """A project whose backend lies in it and needs nothing, so that it builds without an index."""
+    module = name.replace("-", "_")
+    lines = [f"Name: {name}", f"Version: {version}", *(f"Requires-Dist: {each}" for each in requires)]
+    for extra, more in (extras or {}).items():
+        lines += [f"Provides-Extra: {extra}", *(f"Requires-Dist: {each} ; extra == '{extra}'" for each in more)]
+    return {
+        "pyproject.toml": f"""\
+            [build-system]
+            requires = []
+            build-backend = "backend"
+            backend-path = ["."]
+
+            [project]
+            name = "{name}"
+            version = "{version}"
+            dependencies = {json.dumps(list(requires))}
+            """,
+        "backend.py": f"""\
+            import base64, hashlib, zipfile
+
+
+            def build_wheel(to, config_settings=None, metadata_directory=None):
+                stem = "{module}-{version}"
+                files = {{
+                    "{module}/__init__.py": open("{module}/__init__.py").read(),
+                    f"{{stem}}.dist-info/METADATA": "Metadata-Version: 2.1\\n" + {chr(10).join(lines) + chr(10)!r},
+                    f"{{stem}}.dist-info/WHEEL": "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n",
+                }}
+                record = f"{{stem}}.dist-info/RECORD,,\\n"
+                with zipfile.ZipFile(f"{{to}}/{{stem}}-py3-none-any.whl", "w") as wheel:
+                    for name, text in files.items():
+                        digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
+                        record += f"{{name}},sha256={{digest}},{{len(text)}}\\n"
+                        wheel.writestr(zipfile.ZipInfo(name), text)
+                    wheel.writestr(zipfile.ZipInfo(f"{{stem}}.dist-info/RECORD"), record)
+                return f"{{stem}}-py3-none-any.whl"
+            """,
+        f"{module}/__init__.py": f"NAME = {name!r}\n",
+    }
+
+
+def below(folder: str, files: Mapping[str, str | bytes]) -> dict[str, str | bytes]:
+    """The files in a folder."""
+    return {f"{folder}/{name}": content for name, content in files.items()}
+
+
 @pytest.fixture
 def published(tmp_path: Path, base: Path) -> Callable[..., Converted]:
     """Publish a wheelhouse of wheels that are made on the spot: ``published(alpha=("1.0", {"alpha.py": ...}))``."""
@@ -92,7 +141,7 @@ def published(tmp_path: Path, base: Path) -> Callable[..., Converted]:
     return publish
 
 
-def run_python(code: str, *arguments: str, **environment: str) -> Any:  # noqa: ANN401 - JSON
+def run_python(code: str, *arguments: str, **environment: str) -> Any:
     """Run code in a process of its own and return what it printed last, which is JSON."""
     done = subprocess.run(
         [sys.executable, "-c", dedent(code), *arguments],
@@ -106,7 +155,7 @@ def run_python(code: str, *arguments: str, **environment: str) -> Any:  # noqa: 
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def run_on_spark(body: str, *arguments: str, master: str = CLUSTER, config: Mapping[str, str] | None = None) -> Any:  # noqa: ANN401
+def run_on_spark(body: str, *arguments: str, master: str = CLUSTER, config: Mapping[str, str] | None = None) -> Any:
     """Run ``body`` as a job would: a process of its own with a real session, ``answer`` is what comes back."""
     code = dedent(f"""\
         import json, sys

@@ -53,7 +53,8 @@ def test_importing_a_name_unpacks_and_hands_over_the_real_module(
         converted.wheelhouse,
         """
 import alpha.sub
-answer = {"name": alpha.NAME, "sub": alpha.sub.NAME, "file": alpha.__file__, "spec": alpha.__spec__.origin, "path": sys.path[0]}
+answer = {"name": alpha.NAME, "sub": alpha.sub.NAME, "file": alpha.__file__, "spec": alpha.__spec__.origin}
+answer["path"] = sys.path[0]
 """,
     )
     site = str(sites(home) / converted.digest)
@@ -109,12 +110,12 @@ def test_a_process_killed_while_unpacking_leaves_nothing_that_is_used(
         if process.returncode == 0:
             break
     assert killed, "none was killed in the middle"
-    code = f"import alpha.m2999 as last, _depload_{converted.digest[:16]} as module; answer = [last.x, len(os.listdir(os.path.dirname(last.__file__))) > 3000]"
+    code = "import alpha.m2999 as last; answer = [last.x, len(os.listdir(os.path.dirname(last.__file__))) > 3000]"
     assert as_a_worker(converted.wheelhouse, code) == [2999, True]
     assert sorted(path.name for path in sites(home).iterdir()) == [converted.digest, f"{converted.digest}.lock"]
 
 
-def test_metadata_and_entry_points_answer_before_anything_is_unpacked(tmp_path: Path, base: Path, home: Path) -> None:
+def test_metadata_and_entry_points_answer_before_anything_is_unpacked(tmp_path: Path, base: Path) -> None:
     files = {
         "alpha.py": "def run(): return 'ran'\n",
         "alpha-1.5.dist-info/entry_points.txt": "[tools]\nrun = alpha:run\n",
@@ -125,7 +126,8 @@ def test_metadata_and_entry_points_answer_before_anything_is_unpacked(tmp_path: 
         converted.wheelhouse,
         """
 from importlib import metadata
-answer["before"] = [metadata.version("alpha"), metadata.metadata("alpha")["Summary"], os.path.exists(os.environ["DEPLOAD_SITES"])]
+answer["before"] = [metadata.version("alpha"), metadata.metadata("alpha")["Summary"]]
+answer["before"] += [os.path.exists(os.environ["DEPLOAD_SITES"])]
 (point,) = metadata.entry_points(group="tools")
 answer["ran"] = point.load()()
 answer["after"] = [metadata.version("alpha"), len(metadata.entry_points(group="tools")), len(metadata.files("alpha"))]
@@ -139,7 +141,10 @@ def test_namespace_packages_of_several_wheels_come_together(published: Callable[
         one=("1.0", {"space/one/__init__.py": "NAME = 1\n", "space/deep/a.py": "NAME = 'a'\n"}),
         two=("1.0", {"space/two.py": "NAME = 2\n", "space/deep/b.py": "NAME = 'b'\n"}),
     )
-    code = "import space.deep.b, space.one, space.two, space.deep.a; answer = [space.one.NAME, space.two.NAME, space.deep.a.NAME, space.deep.b.NAME]"
+    code = """
+import space.deep.b, space.one, space.two, space.deep.a
+answer = [space.one.NAME, space.two.NAME, space.deep.a.NAME, space.deep.b.NAME]
+"""
     assert as_a_worker(converted.wheelhouse, code) == [1, 2, "a", "b"]
 
 
@@ -149,20 +154,23 @@ def test_a_namespace_that_the_worker_has_already_is_extended(
     (tmp_path / "own" / "space").mkdir(parents=True)
     (tmp_path / "own" / "space" / "mine.py").write_text("NAME = 'mine'\n")
     converted = published(one=("1.0", {"space/one/__init__.py": "NAME = 1\n"}))
-    code = f"sys.path.append({str(tmp_path / 'own')!r})\nimport space.mine, space.one; answer = [space.mine.NAME, space.one.NAME]"
+    code = f"sys.path.append({str(tmp_path / 'own')!r})\nimport space.mine, space.one\n"
+    code += "answer = [space.mine.NAME, space.one.NAME]"
     assert as_a_worker(converted.wheelhouse, code) == ["mine", 1]
 
 
-def test_threads_that_import_different_packages_at_once_do_not_deadlock(published: Callable[..., Converted]) -> None:
-    converted = published(
-        **{f"p{number}": ("1.0", {f"p{number}.py": f"import p{(number + 1) % 8}\n"}) for number in range(8)}
-    )
+def test_threads_that_import_packages_of_each_other_at_once_do_not_deadlock(
+    published: Callable[..., Converted],
+) -> None:
+    code = {number: f"import p{number + 1}\n" if number < 7 else "" for number in range(8)}
+    converted = published(**{f"p{number}": ("1.0", {f"p{number}.py": code[number]}) for number in range(8)})
     answer = as_a_worker(
         converted.wheelhouse,
         """
 import concurrent.futures, importlib
 with concurrent.futures.ThreadPoolExecutor(8) as pool:
-    answer = sorted(module.__name__ for module in pool.map(importlib.import_module, [f"p{n}" for n in range(8)], timeout=60))
+    modules = pool.map(importlib.import_module, [f"p{n}" for n in range(8)], timeout=60)
+    answer = sorted(module.__name__ for module in modules)
 """,
     )
     assert answer == [f"p{number}" for number in range(8)]
@@ -189,9 +197,18 @@ def test_an_executable_in_a_wheel_stays_executable(tmp_path: Path, base: Path, h
             info.external_attr = (0o100755 if info.filename.endswith(".sh") else 0o100644) << 16
             new.writestr(info, old.read(info.filename))
     converted = convert(patched, base, options=OFFLINE)
-    code = "import tool, subprocess; answer = subprocess.run([tool.__path__[0] + '/run.sh'], capture_output=True, text=True).stdout"
+    code = "import tool, subprocess as s; command = [tool.__path__[0] + '/run.sh']\n"
+    code += "answer = s.run(command, capture_output=True, text=True).stdout"
     assert as_a_worker(converted.wheelhouse, code) == "ran\n"
-    assert os.stat(sites(home) / converted.digest / "tool" / "__init__.py").st_mode & 0o777 == 0o644
+    assert (sites(home) / converted.digest / "tool" / "__init__.py").stat().st_mode & 0o777 == 0o644
+
+
+def test_a_module_of_the_standard_librarys_name_does_not_hide_it(published: Callable[..., Converted]) -> None:
+    files = {"argparse.py": "raise ImportError('the old one')\n", "statistics/__init__.py": "x = 1\n", "other.py": ""}
+    converted = published(old=("1.0", files))
+    assert converted.wheels[0].names == ("other",)
+    code = "import other, argparse, statistics; answer = [argparse.__name__, statistics.mean([1, 3])]"
+    assert as_a_worker(converted.wheelhouse, code) == ["argparse", 2]
 
 
 def test_bytecode_is_there_and_used(published: Callable[..., Converted]) -> None:
@@ -263,9 +280,7 @@ def test_a_directory_of_somebody_else_is_not_used(tmp_path: Path, monkeypatch: p
     home.mkdir()
     home.chmod(0o777)
     monkeypatch.setenv("DEPLOAD_SITES", str(home))
-    with pytest.raises(
-        activation.ActivationError, match="others can write to it; set DEPLOAD_SITES|others can write to it"
-    ):
+    with pytest.raises(activation.ActivationError, match="others can write to it"):
         activation.sites_home()
 
 

@@ -8,19 +8,17 @@ import struct
 import tempfile
 import warnings
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
-from conftest import OFFLINE, make_wheel, run_python, write_files, write_zip
 
+from conftest import OFFLINE, make_wheel, run_python, write_files, write_zip
 from depload import errors
 from depload.archive import Limits
 from depload.indexes import IndexOptions
 from depload.pipeline import convert
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from depload.resolver import ResolverName
 
 
 def member(name: str, mode: int = 0, data: bytes = b"x = 1\n") -> Callable[[Path], Path]:
@@ -96,8 +94,15 @@ MANY = {f"m{number}.py": "" for number in range(20)}
 SYMLINK, DEVICE = stat.S_IFLNK | 0o777, stat.S_IFCHR | 0o600
 UNREACHABLE = IndexOptions(index_url="http://127.0.0.1:9/simple", retries=1)
 
-CASES = {
-    "no such file": (lambda folder: folder / "missing.zip", errors.SourceError, "there is no such file"),
+Make = Callable[[Path], Path]
+
+
+def missing(folder: Path) -> Path:
+    return folder / "missing.zip"
+
+
+CASES: dict[str, tuple[Make, type[errors.DeploadError], str]] = {
+    "no such file": (missing, errors.SourceError, "there is no such file"),
     "not a zip": (content(b"hello, this is text"), errors.ArchiveError, "source.zip"),
     "an error page saved as a zip": (content(b"<!DOCTYPE html><html>"), errors.ArchiveError, "HTML"),
     "an empty file": (content(b""), errors.ArchiveError, "empty"),
@@ -171,9 +176,10 @@ def test_a_bomb_is_refused_by_its_ratio(tmp_path: Path, base: Path) -> None:
 
 def test_an_index_that_does_not_answer_is_named(tmp_path: Path, base: Path) -> None:
     source = write_zip(tmp_path / "source.zip", {"requirements.txt": "six\n"})
-    for resolver in ("uv", "pip"):
+    resolvers: tuple[ResolverName, ...] = ("uv", "pip")
+    for resolver in resolvers:
         with pytest.raises(errors.IndexUnavailableError) as raised:
-            convert(source, base, options=UNREACHABLE, resolver=resolver)  # type: ignore[arg-type]
+            convert(source, base, options=UNREACHABLE, resolver=resolver)
         assert "127.0.0.1" in str(raised.value)
 
 

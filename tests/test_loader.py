@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from conftest import OFFLINE, make_wheel, run_on_spark, run_python, write_files
 
+from conftest import OFFLINE, make_wheel, run_on_spark, run_python, write_files
 from depload.errors import (
     AlreadyImportedError,
     AlteredWheelhouseError,
@@ -23,7 +24,6 @@ from depload.target import Target
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from depload.pipeline import Converted
 
@@ -109,7 +109,8 @@ answer["classes"] = sc.parallelize(["p", "q"], 2).map(acme.text.Word).map(str).c
 again = depload.load(sys.argv[1], spark)
 answer["again"] = again.report == loaded.report and sys.path.count(loaded.site) == 1
 other = depload.load(sys.argv[2], spark)
-answer["both"] = sc.parallelize([0, 1], 2).map(lambda _: __import__("unrelated").NAME + __import__("_single").NAME).collect()
+names = sc.parallelize([0, 1], 2).map(lambda _: __import__("unrelated").NAME + __import__("_single").NAME)
+answer["both"] = names.collect()
 try:
     depload.load(sys.argv[3], spark)
 except depload.DeploadError as error:
@@ -201,7 +202,8 @@ def test_a_worker_with_another_version_already_imported_is_named(
             depload.load(sys.argv[1], spark)
         except depload.DeploadError as error:
             answer["error"] = [type(error).__name__, [list(fault) for fault in error.faults]]
-        answer["path"] = [entry for entry in sys.path if "sites-of-this-test" in entry]
+        answer["path"] = [entry for entry in sys.path if "sites-of-this-test" in entry or "reference" in entry]
+        answer["includes"] = sc._python_includes
         """,
         converted.path,
         config={"spark.executorEnv.PYTHONPATH": str(write_files(tmp_path / "preinstalled", old))},
@@ -213,7 +215,7 @@ def test_a_worker_with_another_version_already_imported_is_named(
         ("1", "alpha", "2.0"),
     }
     assert all(found.startswith("1.0, imported before from") for *_, found in faults)
-    assert answer["path"] == [], "a failed load leaves sys.path as it was"
+    assert answer["path"] == answer["includes"] == [], "a failed load leaves driver and session as they were"
 
 
 @pytest.mark.spark
@@ -253,6 +255,35 @@ def test_loose_modules_work_on_workers_as_they_did_in_their_folder(examples: Pat
 
 
 @pytest.mark.spark
+def test_an_executor_that_comes_later_has_everything_too(published: Callable[..., Converted]) -> None:
+    converted = published(alpha=("1.0", {"alpha.py": "NAME = 'alpha'\n"}))
+    answer = run_on_spark(
+        """
+        import os, signal, time
+        loaded = depload.load(sys.argv[1], spark)
+
+        def executor(_):
+            return [os.getppid(), os.getcwd()]
+
+        def parent(pid):
+            with open(f"/proc/{pid}/stat") as file:
+                return int(file.read().rpartition(")")[2].split()[1])
+
+        before = sc.parallelize([0, 1], 2).map(executor).collect()
+        for daemon, _ in before:
+            os.kill(parent(daemon), signal.SIGKILL)  # the executors' Java processes
+        time.sleep(1)
+        task = lambda row: [__import__("alpha").NAME, os.getcwd()]
+        after = sc.parallelize([0, 1], 2).map(task).collect()
+        answer["names"] = [name for name, _ in after]
+        answer["new"] = not {place for _, place in before} & {place for _, place in after}
+        """,
+        converted.path,
+    )
+    assert answer == {"names": ["alpha", "alpha"], "new": True}
+
+
+@pytest.mark.spark
 def test_a_stopped_session_is_refused(published: Callable[..., Converted]) -> None:
     converted = published(alpha=("1.0", {"alpha.py": ""}))
     answer = run_python(
@@ -282,14 +313,16 @@ def test_the_driver_alone_needs_no_spark(published: Callable[..., Converted]) ->
         import json, sys
         import depload
         loaded = depload.load(sys.argv[1])
-        heavy = [name for name in ("pyspark", "packaging.requirements", "click", "depload.resolver") if name in sys.modules]
+        heavy = {"pyspark", "click", "uv", "depload.resolver", "depload.pipeline"} & set(sys.modules)
         import alpha
-        print(json.dumps({"file": alpha.__file__, "site": loaded.site, "workers": len(loaded.report.workers), "heavy": heavy}))
+        answer = {"file": alpha.__file__, "site": loaded.site, "heavy": sorted(heavy)}
+        print(json.dumps({**answer, "workers": len(loaded.report.workers)}))
         """,
         converted.path,
     )
     assert answer["file"].startswith(answer["site"])
     assert answer["workers"] == 0
+    assert answer["heavy"] == []
 
 
 def test_a_module_imported_before_in_another_version_is_named_with_the_remedy(
@@ -344,7 +377,10 @@ def test_a_pure_wheelhouse_loads_on_another_python_than_it_was_made_for(tmp_path
     other = Target("3.10" if Target.running().python != "3.10" else "3.12", "manylinux_2_35_x86_64")
     converted = convert(tmp_path / "wheels", base, target=other, options=OFFLINE)
     answer = run_python(
-        "import json, sys, depload; print(json.dumps(depload.load(sys.argv[1], imports=['anywhere']).report.to_json()))",
+        """
+        import json, sys, depload
+        print(json.dumps(depload.load(sys.argv[1], imports=["anywhere"]).report.to_json()))
+        """,
         converted.path,
     )
     assert answer["driver"]["imported"]["anywhere"]["version"] == "1.0"
@@ -352,7 +388,7 @@ def test_a_pure_wheelhouse_loads_on_another_python_than_it_was_made_for(tmp_path
 
 def test_an_altered_wheelhouse_is_not_loaded(published: Callable[..., Converted]) -> None:
     converted = published(alpha=("1.0", {"alpha.py": "NAME = 'alpha'\n"}))
-    with open(converted.wheelhouse, "r+b") as file:
+    with Path(converted.wheelhouse).open("r+b") as file:
         file.seek(-200, 2)
         file.write(b"!")
     with pytest.raises((AlteredWheelhouseError, NotAWheelhouseError)):

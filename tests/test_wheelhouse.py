@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from conftest import OFFLINE, make_wheel
 from hypothesis import given
 from hypothesis import strategies as st
 
+from conftest import OFFLINE, make_wheel
 from depload import runs, stores, tools, wheelhouse
 from depload.cleanup import cleanup
 from depload.errors import AlteredWheelhouseError, CleanupError, NotAWheelhouseError, StoreError
@@ -208,7 +208,7 @@ def test_a_manifest_may_not_name_a_file_elsewhere(converted: Converted) -> None:
     data = json.loads(manifest.read_text())
     data["wheelhouse"]["filename"] = "../other.wheelhouse.zip"
     manifest.write_text(json.dumps(data))
-    with pytest.raises(NotAWheelhouseError, match="names 'other.wheelhouse.zip' as the wheelhouse"):
+    with pytest.raises(NotAWheelhouseError, match=r"names 'other\.wheelhouse\.zip' as the wheelhouse"):
         open_run(converted.path)
 
 

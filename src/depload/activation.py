@@ -469,8 +469,19 @@ def _data_offset(part: _Part, info: zipfile.ZipInfo) -> int:
 def _jobs(part: _Part, to: str) -> Iterator[tuple[_Part, zipfile.ZipInfo, str]]:
     with zipfile.ZipFile(part) as wheel:  # enough of a file for zipfile
         for info in wheel.infolist():
-            if not info.is_dir():
+            if not info.is_dir() and not _is_pythons_own(info.filename):
                 yield part, info, os.path.join(to, *_installed(part.name, info.filename))
+
+
+def _is_pythons_own(member: str) -> bool:
+    """Whether a member is a module of the standard library's name, such as the ``argparse.py`` of some old wheels.
+
+    Where an installer puts it, behind the standard library, it is never imported; first on ``sys.path`` it would be.
+    """
+    parts = member.split("/")
+    if parts[0].endswith(".data") and parts[1:2] in (["purelib"], ["platlib"]):
+        parts = parts[2:]
+    return bool(parts) and parts[0].split(".")[0] in sys.stdlib_module_names
 
 
 def _installed(wheel: str, member: str) -> list[str]:

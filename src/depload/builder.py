@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import concurrent.futures
 import hashlib
+import os
 import re
 import shutil
+import sys
+import zipfile
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from depload import tools, wheels
+from depload import layouts, tools, wheels
 from depload.errors import (
     BuildError,
     Fault,
@@ -19,27 +23,35 @@ from depload.errors import (
     SourceError,
     ToolMissingError,
 )
+from depload.indexes import redact
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from depload.indexes import IndexOptions
     from depload.target import Target
 
 _LAST_LINES = 30
 _BUILDS_AT_ONCE = 4
-_NOT_COPIED = shutil.ignore_patterns("__pycache__", ".venv", "venv", "node_modules", ".tox", ".nox", "build", "dist")
-# What backends say when they look for the version in git: setuptools-scm, hatch-vcs, pbr, versioningit, dunamai.
-_VERSION_FROM_GIT = re.compile(
-    r"unable to detect version|getting the version from source `vcs`|Versioning for this project requires|"
-    r"NotSCMError|NotVCSError|not a git repository|not appear to be a Git project|Unable to detect version control",
-    re.IGNORECASE,
-)
-_VERSION_REMEDY = (
-    "its version comes from git metadata, which a zip of the files does not have: set "
-    "SETUPTOOLS_SCM_PRETEND_VERSION=1.2.3 (setuptools-scm, hatch-vcs) or PBR_VERSION=1.2.3 (pbr) where convert runs, "
-    "or hand over the project's sdist or wheel"
-)
+# What builds say that fail for a reason one can do something about, and what that is.
+_REMEDIES = {
+    # setuptools-scm, hatch-vcs, pbr, versioningit, dunamai
+    r"unable to detect version|getting the version from source `vcs`|versioning for this project requires|NotSCMError|"
+    r"NotVCSError|not a git repository|not appear to be a Git project": (
+        "its version comes from git metadata, which a zip of the files does not have: set "
+        "SETUPTOOLS_SCM_PRETEND_VERSION=1.2.3 (setuptools-scm, hatch-vcs) or PBR_VERSION=1.2.3 (pbr) where convert "
+        "runs, or hand over the project's sdist or wheel"
+    ),
+    r"Multiple top-level (?:packages|modules) discovered|package-mode|non-package mode": (
+        "it does not say what its packages are: name them (for setuptools in [tool.setuptools] of its pyproject.toml), "
+        "or hand over its modules without pyproject.toml beside a requirements.txt"
+    ),
+    r"index lookups were disabled|not found in the provided package locations|No matching distribution found": (
+        "what its build requires was not found: put wheels of that where --find-links looks, allow an index, or put a "
+        "ready wheel of the project into the source"
+    ),
+}
+_NOISE = re.compile(r"^(?:error: Failed to build|hint: Build failures usually|warning: )")
 
 
 @dataclass(frozen=True)
@@ -53,8 +65,8 @@ class Buildable:
 def build(projects: Sequence[Buildable], target: Target, *, options: IndexOptions, to: Path) -> list[Path]:
     """Build a wheel of each, isolated as PEP 517 asks, with the target's own Python; in the order given.
 
-    Raises InterpreterMissingError, BuildError with the backend's last lines, InvalidWheelError where what comes
-    out does not fit the target.
+    Raises InterpreterMissingError, BuildError with the backend's last lines, IndexUnavailableError where what it
+    requires cannot be had, InvalidWheelError where what comes out does not fit the target.
     """
     if not projects:
         return []
@@ -70,28 +82,79 @@ def build(projects: Sequence[Buildable], target: Target, *, options: IndexOption
             for job in jobs:
                 job.cancel()
     for project, wheel in zip(projects, built, strict=True):
-        if faults := wheels.faults(wheel, target):
+        if faults := [*wheels.faults(wheel, target), *_too_new(wheel, target)]:
             raise InvalidWheelError(f"the build of {project.label}", faults)
     return built
 
 
 def _build(project: Buildable, tool: Sequence[str], options: IndexOptions, work: Path) -> Path:
-    source, out = work / "source", work / "wheel"
+    out, temporary = work / "wheel", work / "tmp"
     out.mkdir(parents=True)
-    if project.path.is_dir():  # backends write beside what they build
-        shutil.copytree(project.path, source, ignore=_NOT_COPIED, symlinks=True)
-    else:
-        source = project.path
-    environment = {
-        **tools.secrets(),
-        **options.environment(),
-        "SOURCE_DATE_EPOCH": "315532800",  # reproducible-builds.org; equal sources, equal wheels
-    }
+    temporary.mkdir()
+    source = project.path
+    if source.is_dir():  # backends write beside what they build
+        source = work / "source"
+        _copy(project, source)
+    environment = {**tools.secrets(), **options.environment(), **_reproducible(work), "TMPDIR": str(temporary)}
     done = tools.run([*tool, str(out), str(source)], environment=environment, cwd=work)
     found = sorted(out.glob("*.whl"))
     if done.code or len(found) != 1:
-        raise _failed(project.label, done)
+        said = done.said.replace(str(source), project.label)
+        raise tools.unreachable(said) or _failed(project.label, said)
     return found[0]
+
+
+def _copy(project: Buildable, to: Path) -> None:
+    def left_out(folder: str, names: list[str]) -> list[str]:
+        return [name for name in names if _is_left_out(Path(folder, name), at_top=Path(folder) == project.path)]
+
+    try:
+        shutil.copytree(project.path, to, ignore=left_out, symlinks=True)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise SourceError(f"{project.label} cannot be copied to where it is built: {reason}") from error
+
+
+def _is_left_out(entry: Path, *, at_top: bool) -> bool:
+    """Whether an entry of a project is nothing to build from: caches, environments, earlier builds, sockets."""
+    if entry.is_symlink() or entry.is_file():
+        return False
+    if not entry.is_dir() or entry.name == "__pycache__" or (entry / "pyvenv.cfg").exists():
+        return True
+    return at_top and (layouts.is_left_by_a_build(entry) or entry.name in ("node_modules", ".tox", ".nox"))
+
+
+def _reproducible(work: Path) -> dict[str, str]:
+    """Equal sources, equal wheels (reproducible-builds.org): no times, and no directories in what compilers write."""
+    fixed = {"SOURCE_DATE_EPOCH": "315532800"}
+    if sys.platform == "win32":
+        return fixed
+    flags = {name: f"{os.environ.get(name, '')} -ffile-prefix-map={work}=.".lstrip() for name in ("CFLAGS", "CXXFLAGS")}
+    return fixed | flags
+
+
+_NEEDED_GLIBC = re.compile(rb"\0GLIBC_2\.(\d+)\0")  # version names that a library is linked against
+_LONGEST_NAME = 32
+
+
+def _too_new(wheel: Path, target: Target) -> Iterator[Fault]:
+    """Native code of a wheel that needs a newer C library than the target has: its tag does not tell (PEP 600)."""
+    if target.glibc is None:
+        return
+    with zipfile.ZipFile(wheel) as opened:
+        for name in opened.namelist():
+            if ".so" in name and (needed := _glibc_of(opened, name)) > target.glibc:
+                what = f"{name} needs glibc 2.{needed}, because it was built here; {target} has 2.{target.glibc}"
+                yield Fault(wheel.name, f"{what}; convert where it will run, or put a ready wheel into the source")
+
+
+def _glibc_of(opened: zipfile.ZipFile, name: str) -> int:
+    newest, tail = 0, b""
+    with opened.open(name) as member:
+        while data := member.read(wheels.CHUNK):
+            newest = max([newest, *map(int, _NEEDED_GLIBC.findall(tail + data))])
+            tail = data[-_LONGEST_NAME:]
+    return newest
 
 
 def _tool(interpreter: str, options: IndexOptions) -> list[str]:
@@ -106,22 +169,25 @@ def _tool(interpreter: str, options: IndexOptions) -> list[str]:
     return [*words, "--disable-pip-version-check", *options.pip_arguments(), "--wheel-dir"]
 
 
-def _failed(label: str, done: tools.Finished) -> BuildError:
-    output = "\n".join(done.said.splitlines()[-_LAST_LINES:])
-    return BuildError(label, output, _VERSION_REMEDY if _VERSION_FROM_GIT.search(done.said) else "")
+def _failed(label: str, said: str) -> BuildError:
+    lines = [line for line in said.splitlines() if line.strip() and not _NOISE.match(line)]
+    remedy = next((remedy for pattern, remedy in _REMEDIES.items() if re.search(pattern, said, re.IGNORECASE)), "")
+    return BuildError(label, redact("\n".join(lines[-_LAST_LINES:])), remedy)
 
 
 # --- loose modules --------------------------------------------------------------------------------------------------
 
 USER_MODULES = "user_modules"
 _SIBLINGS = Path(__file__).with_name("_siblings.py")
+_INIT = f"from {USER_MODULES} import _depload_siblings\n\n_depload_siblings.install(globals())\n"
 
 
 @dataclass(frozen=True)
 class LooseFile:
-    """A file of a pure Python source and where it lies below its root."""
+    """A file of a pure Python source, what messages call it, and where it lies below its root."""
 
     path: Path
+    label: str
     below: str
 
 
@@ -129,37 +195,39 @@ def build_modules(files: Iterable[LooseFile], to: Path) -> Path:
     """Make the package ``user_modules`` of loose modules, their folders and the data beside them.
 
     Its version is made of its contents, so that two different ones are different versions. Raises SourceError where two
-    roots have a file of one name.
+    roots have different files of one name.
     """
-    members: dict[str, bytes | Path] = {}
-    for file in files:
-        name = f"{USER_MODULES}/{file.below}"
-        if name in members:
-            raise SourceError(f"{file.path} and {members[name]!s} would both become {name}; rename one of them")
-        members[name] = file.path
-    for own, text in _package_files(f"{USER_MODULES}/__init__.py" in members):
-        if own.endswith("__init__.py") and own in members:
-            members[f"{USER_MODULES}/_init_source.py"] = members[own]
-        members[own] = text
+    members: dict[str, bytes | Path] = {_member(file.below): file.path for file in _apart(files)}
+    members[f"{USER_MODULES}/__init__.py"] = _INIT.encode()
+    members[f"{USER_MODULES}/_depload_siblings.py"] = _SIBLINGS.read_bytes()
     return wheels.write(to, USER_MODULES, _version(members), members, "Summary: Modules that a job brought along.\n")
 
 
-def _package_files(has_init: bool) -> list[tuple[str, bytes]]:
-    init = f"from {USER_MODULES} import _depload_siblings\n\n_depload_siblings.install(__name__, __path__)\n"
-    if has_init:
-        init += "exec(compile(__loader__.get_data(__path__[0] + '/_init_source.py'), __file__, 'exec'), globals())\n"
-    return [
-        (f"{USER_MODULES}/__init__.py", init.encode()),
-        (f"{USER_MODULES}/_depload_siblings.py", _SIBLINGS.read_bytes()),
-    ]
+def _member(below: str) -> str:
+    """Where a file goes; the folder's own __init__.py is run by the package's."""
+    return f"{USER_MODULES}/{'_depload_init.py' if below == '__init__.py' else below}"
 
 
-def _version(members: dict[str, bytes | Path]) -> str:
+def _apart(files: Iterable[LooseFile]) -> Iterator[LooseFile]:
+    """The files, one of each name. Raises SourceError with all that would hide one another."""
+    groups: dict[str, list[LooseFile]] = defaultdict(list)
+    for file in files:
+        groups[file.below].append(file)
+    different = {
+        below: group for below, group in groups.items() if len({wheels.sha256_of(file.path) for file in group}) > 1
+    }
+    if different:
+        lines = [
+            f"  - {' and '.join(file.label for file in group)} would both be {USER_MODULES}/{below}"
+            for below, group in different.items()
+        ]
+        raise SourceError("\n".join(["files of one name cannot stand side by side; rename one of them:", *lines]))
+    yield from (group[0] for group in groups.values())
+
+
+def _version(members: Mapping[str, bytes | Path]) -> str:
     digest = hashlib.sha256()
     for name, content in sorted(members.items()):
-        data = content if isinstance(content, bytes) else content.read_bytes()
-        digest.update(f"{name}\0{len(data)}\0".encode() + data)
-    return f"0+{digest.hexdigest()[:16]}"
-
-
-__all__ = ["USER_MODULES", "Buildable", "Fault", "LooseFile", "build", "build_modules"]
+        own = hashlib.sha256(content).hexdigest() if isinstance(content, bytes) else wheels.sha256_of(content)
+        digest.update(f"{name}\0{own}\0".encode())
+    return f"0+m{digest.hexdigest()[:16]}"  # the letter, because a number would lose its leading zeros

@@ -123,10 +123,14 @@ def _detection_text(detection: Detection) -> str:
 @click.option("--no-index", is_flag=True, help="Use no index, only --find-links and what the source holds.")
 @click.option("-f", "--find-links", multiple=True, help="Directories or pages with wheels and sdists.")
 @click.option("--pre", is_flag=True, help="Allow pre-releases.")
+@click.option("--prefer-binary", is_flag=True, help="Prefer older wheels over newer sdists (pip only).")
 @click.option("--only-binary", multiple=True, help="Packages, or :all:, that must not be built from source.")
 @click.option("--no-binary", multiple=True, help="Packages, or :all:, that must be built from source.")
 @click.option("--trusted-host", "trusted_hosts", multiple=True, help="Hosts whose certificates are not checked.")
 @click.option("--cert", help="File with the certificate authorities to trust.")
+@click.option("--client-cert", help="File with the certificate and key to show to the index.")
+@click.option("--timeout", type=float, help="Seconds to wait for the index [default: 15].")
+@click.option("--retries", type=int, help="How often to try again [default: 4].")
 @click.option("--proxy", help="Proxy for the index, as http://user:password@host:port.")
 @click.option(
     "-c", "--constraint", "constraints", multiple=True, type=click.Path(path_type=Path), help="Constraints file."
@@ -146,14 +150,15 @@ def _convert(source: Path, base: str, as_json: bool, **given: Any) -> None:  # n
     limits = {
         key: given[f"max_{key}"] for key in ("members", "size", "ratio", "depth") if given[f"max_{key}"] is not None
     }
-    index = ("index_url", "extra_index_urls", "no_index", "find_links", "pre", "only_binary", "no_binary")
+    index = ("index_url", "extra_index_urls", "no_index", "find_links", "pre", "prefer_binary", "only_binary")
+    network = ("no_binary", "trusted_hosts", "cert", "client_cert", "proxy", "timeout", "retries")
     with _progress() as progress:
         converted = convert(
             source,
             base,
             name=given["name"],
             target=Target.of(given["python"], given["platform"], given["runtime"]),
-            options=IndexOptions(**{key: given[key] for key in (*index, "trusted_hosts", "cert", "proxy")}),
+            options=IndexOptions(**{key: given[key] for key in (*index, *network)}),
             constraints=given["constraints"],
             resolver=given["resolver"],
             compile=given["compile"],

@@ -16,15 +16,22 @@ from urllib.parse import unquote, urlsplit
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from depload import builder, fetcher, formats, lockfile, requirements, resolver, wheels
+from depload import builder, fetcher, imports, installed, lockfile, requirements, resolver, wheels
 from depload.builder import Buildable, LooseFile
-from depload.errors import Fault, HashMismatchError, InvalidWheelError, RequirementsError, ResolutionError
+from depload.errors import (
+    Fault,
+    HashMismatchError,
+    InvalidWheelError,
+    ProtectedPackageError,
+    RequirementsError,
+    ResolutionError,
+)
 from depload.fetcher import Download
 from depload.indexes import redact
 from depload.wheelhouse import Ingredient
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from depload.formats import Kind, Root
     from depload.indexes import IndexOptions
@@ -52,50 +59,78 @@ class Collection:
 
     def wheels(self, constraints: Sequence[Path] = ()) -> list[Ingredient]:
         """Every wheel that the source needs for the target. Raises what the stages raise; see ``pipeline.convert``."""
-        lists = requirements.merge([requirements.read(root.location, root.top) for root in self._of("requirements")])
-        lists = replace(lists, constraints=(*lists.constraints, *_constraints(constraints)))
+        lists = self._lists(constraints)
         self.options = _with_lists(self.options, lists)
         locked = self._locked()
+        _refuse_protected((line.name or "", line.origin) for line in lists.lines)
         self.phase("build")
-        local = self._local(lists)
+        local = self._local(lists, locked)
+        _refuse_protected((name, own.ingredient.origin) for name, own in local.items())
         self.phase("resolve")
         packages = self._resolve(lists, locked, local)
         self.phase("fetch")
+        wanted = [package for package in packages if package.name not in local]
+        hashes = _hashes(lists, locked, self.target)
+        self._require_hashes(lists, wanted, hashes)
         asked = {line.name for line in lists.lines} | {package.name for package in locked}
-        ingredients = [*local.values(), *self._fetched(packages, local, _hashes(lists, locked), asked)]
+        ingredients = [own.ingredient for own in local.values()] + self._fetched(wanted, hashes, asked)
         self._warn_of_imports(ingredients)
         return ingredients
 
     def _of(self, *kinds: Kind) -> list[Root]:
         return [root for root in self.roots if root.kind in kinds]
 
-    # --- what the source holds itself ---
+    # --- what the source asks for ---
+
+    def _lists(self, constraints: Sequence[Path]) -> Requirements:
+        """The source's requirements that count on the target, and the constraints of all."""
+        lists = requirements.merge([requirements.read(root.location, root.top) for root in self._of("requirements")])
+        files = [file.resolve() for file in constraints]
+        given = [requirements.read(file, file.parent) for file in files]
+        return replace(
+            lists,
+            lines=tuple(line for line in lists.lines if _counts(line, self.target)),
+            constraints=(*lists.constraints, *(line for more in given for line in (*more.lines, *more.constraints))),
+        )
 
     def _locked(self) -> list[LockedPackage]:
         """The packages of the source's pylock.toml files."""
-        found: list[LockedPackage] = []
+        found = []
         for root in self._of("pylock"):
-            found += _read_lock(root, self.target, self.label)
+            packages = _read_lock(root, self.target, self.label)
+            _refuse_protected((package.name, root.path) for package in packages)
+            found += packages
         return found
 
-    def _local(self, lists: Requirements) -> dict[str, Ingredient]:
+    # --- what the source holds itself ---
+
+    def _local(self, lists: Requirements, locked: Sequence[LockedPackage]) -> dict[str, _Own]:
         """Wheels that the source holds or that are built from it, by package."""
         files = {root.location: root.path for root in self._of("wheel")}
         projects = {root.location: root.path for root in self._of("project", "sdist")}
+        extras: dict[Path, set[str]] = defaultdict(set)
         for line in lists.lines:
             if line.path is not None:
                 (files if line.path.suffix == ".whl" else projects).setdefault(line.path, line.origin)
-        chosen = [Ingredient(wheel, files[wheel.path], requested=True) for wheel in self._fitting(list(files))]
-        for built, label in self._built(projects):
-            chosen.append(Ingredient(wheels.read(built), f"built from {label}", requested=True))
+                extras[line.path] |= _requirement(line).extras
+        for package in locked:
+            if package.directory is not None:
+                projects.setdefault(Path(package.directory), package.name)
+        found = [
+            *((wheel.path, wheel, files[wheel.path]) for wheel in self._fitting(files)),
+            *((path, wheel, f"built from {label}") for path, wheel, label in self._built(projects)),
+            *((root.location, wheel, root.path) for root, wheel in self._installed()),
+        ]
         if self._of("modules"):
-            chosen.append(Ingredient(self._modules(), "built from loose modules", requested=True))
-        return _by_name(chosen, self.label)
+            found.append((Path(), self._modules(), "built from loose modules"))
+        return _by_name(
+            (_Own(Ingredient(wheel, origin, requested=True), frozenset(extras[at])) for at, wheel, origin in found),
+            self.label,
+        )
 
-    def _fitting(self, files: Sequence[Path]) -> list[Wheel]:
+    def _fitting(self, files: Iterable[Path]) -> list[Wheel]:
         """The source's own wheels; all faults of all of them at once. Of one version for several targets, the best."""
-        faults = [fault for file in files for fault in wheels.faults(file)]
-        if faults:
+        if faults := [fault for file in files for fault in wheels.faults(file)]:
             raise InvalidWheelError(self.label, faults)
         candidates: dict[tuple[str, str], list[Wheel]] = defaultdict(list)
         for wheel in map(wheels.read, files):
@@ -107,15 +142,27 @@ class Collection:
             raise InvalidWheelError(self.label, faults)
         return best
 
-    def _built(self, projects: Mapping[Path, str]) -> list[tuple[Path, str]]:
+    def _built(self, projects: Mapping[Path, str]) -> Iterator[tuple[Path, Wheel, str]]:
         labels = ["the project" if label == "." else label for label in projects.values()]
         buildables = [Buildable(path, label) for path, label in zip(projects, labels, strict=True)]
-        to = self.scratch / "built"
-        return list(zip(builder.build(buildables, self.target, options=self.options, to=to), labels, strict=True))
+        made = builder.build(buildables, self.target, options=self.options, to=self.scratch / "built")
+        return zip(projects, map(wheels.read, made), labels, strict=True)
+
+    def _installed(self) -> Iterator[tuple[Root, Wheel]]:
+        """Packages that somebody installed into the source, as wheels; all that do not fit the target at once."""
+        roots = self._of("installed")
+        packed = []
+        for at, root in enumerate(roots):
+            to = self.scratch / "installed" / str(at)
+            to.mkdir(parents=True)
+            packed.append(installed.pack(root.location, root.path, to))
+        if faults := [fault for file in packed for fault in wheels.faults(file, self.target)]:
+            raise InvalidWheelError(self.label, faults)
+        return zip(roots, map(wheels.read, packed), strict=True)
 
     def _modules(self) -> Wheel:
         loose = [
-            LooseFile(file, file.relative_to(root.location).as_posix())
+            LooseFile(file, root.show(file), file.relative_to(root.location).as_posix())
             for root in self._of("modules")
             for file in root.files
         ]
@@ -126,17 +173,17 @@ class Collection:
     # --- what resolution finds for it ---
 
     def _resolve(
-        self, lists: Requirements, locked: Sequence[LockedPackage], local: Mapping[str, Ingredient]
+        self, lists: Requirements, locked: Sequence[LockedPackage], local: Mapping[str, _Own]
     ) -> tuple[LockedPackage, ...]:
         """The packages that the source lacks. A lock alone is the answer already, and what is complete needs none."""
-        if not lists.lines and not locked and _is_complete(local, self.target):
+        named = [line.requirement for line in lists.lines if line.path is None]
+        extras = any(own.extras for own in local.values())
+        if not (named or locked or lists.constraints or extras) and _is_complete(local, self.target):
             return ()
-        if locked and not lists.lines and not local:
-            resolver.refuse_protected(package.name for package in locked)
+        if locked and not (named or lists.constraints) and local.keys() <= {package.name for package in locked}:
             return tuple(locked)
-        asked = [line.requirement for line in lists.lines if line.path is None]
-        asked += [f"{package.name}=={package.version}" for package in locked]
-        asked += [f"{name}{_extras(lists, name)} @ {item.wheel.path.as_uri()}" for name, item in local.items()]
+        asked = [*named, *(_pinned(package) for package in locked if package.name not in local)]
+        asked += [own.requirement for own in local.values()]
         return resolver.resolve(
             asked,
             [line.requirement for line in lists.constraints],
@@ -146,15 +193,19 @@ class Collection:
             resolver=self.resolver,
         )
 
+    def _require_hashes(
+        self, lists: Requirements, wanted: Sequence[LockedPackage], hashes: Mapping[str, tuple[str, ...]]
+    ) -> None:
+        """As in pip, ``--require-hashes`` is for what others need as well."""
+        what = "is needed as well and has no --hash, and --require-hashes wants one for each"
+        faults = [Fault("", f"{each.name} {what}") for each in wanted if each.name not in hashes]
+        if faults and lists.require_hashes:
+            raise RequirementsError(self.label, faults)
+
     def _fetched(
-        self,
-        packages: Sequence[LockedPackage],
-        local: Mapping[str, Ingredient],
-        hashes: Mapping[str, tuple[str, ...]],
-        asked: set[str | None],
+        self, wanted: Sequence[LockedPackage], hashes: Mapping[str, tuple[str, ...]], asked: set[str | None]
     ) -> list[Ingredient]:
         """Download what is not local; what comes as an sdist is built."""
-        wanted = [package for package in packages if package.name not in local]
         files = [self._choose(package, hashes.get(package.name, ())) for package in wanted]
         to = self.scratch / "fetched"
         to.mkdir()
@@ -162,16 +213,23 @@ class Collection:
         paths = fetcher.fetch(downloads, to, options=self.options, progress=self.progress)
         for package, path in zip(wanted, paths, strict=True):
             _check_hashes(path, hashes.get(package.name, ()))
-        sdists = {path: package for package, path in zip(wanted, paths, strict=True) if path.suffix != ".whl"}
-        projects = [Buildable(path, f"{package.name} {package.version}") for path, package in sdists.items()]
-        made = builder.build(projects, self.target, options=self.options, to=self.scratch / "built-sdists")
-        built = dict(zip(sdists, made, strict=True))
+        built = self._built_sdists(
+            {path: package for package, path in zip(wanted, paths, strict=True) if path.suffix != ".whl"}
+        )
         found = []
         for package, file, path in zip(wanted, files, paths, strict=True):
             wheel = wheels.read(built[path]) if path in built else wheels.read(path, sha256=file.sha256)
             origin = redact(file.location) if "://" in file.location else Path(file.location).name
             found.append(Ingredient(wheel, origin, requested=package.name in asked))
         return found
+
+    def _built_sdists(self, sdists: Mapping[Path, LockedPackage]) -> dict[Path, Path]:
+        if not sdists:
+            return {}
+        self.phase("build")
+        projects = [Buildable(path, f"{package.name} {package.version}") for path, package in sdists.items()]
+        made = builder.build(projects, self.target, options=self.options, to=self.scratch / "built-sdists")
+        return dict(zip(sdists, made, strict=True))
 
     def _choose(self, package: LockedPackage, hashes: Sequence[str]) -> LockedFile:
         """The wheel that fits the target best, else the sdist; of those that the source's hashes allow."""
@@ -194,14 +252,46 @@ class Collection:
 
     def _warn_of_imports(self, ingredients: Sequence[Ingredient]) -> None:
         """Loose modules declare nothing, so what they import is held against what came of it all."""
-        if self._of("modules") and any(root.kind != "modules" for root in self.roots):
+        modules = [module for root in self._of("modules") for module in root.modules()]
+        if modules and any(root.kind != "modules" for root in self.roots):
             names = wheels.import_names(item.wheel for item in ingredients)
             provided = {name.split(".")[0] for found in names.values() for name in found}
-            self.warnings += formats.unprovided_imports(tuple(self.roots), provided)
+            self.warnings += imports.unprovided(modules, provided)
 
 
-def _constraints(files: Sequence[Path]) -> tuple[Line, ...]:
-    return tuple(line for file in files for line in requirements.read(file.resolve(), file.resolve().parent).lines)
+@dataclass(frozen=True)
+class _Own:
+    """A wheel of the source's own, and the extras that are asked of it."""
+
+    ingredient: Ingredient
+    extras: frozenset[str]
+
+    @property
+    def requirement(self) -> str:
+        """As it takes part in resolution."""
+        extras = f"[{','.join(sorted(self.extras))}]" if self.extras else ""
+        return f"{self.ingredient.wheel.name}{extras} @ {self.ingredient.wheel.path.as_uri()}"
+
+
+def _refuse_protected(asked: Iterable[tuple[str, str]]) -> None:
+    """Raise ProtectedPackageError where the source itself names what belongs to the platform."""
+    who: dict[str, list[str]] = defaultdict(list)
+    for name, origin in asked:
+        if name in resolver.PROTECTED:
+            who[name].append(origin)
+    for name, origins in who.items():
+        raise ProtectedPackageError(name, origins)
+
+
+def _requirement(line: Line) -> Requirement:
+    """The line as PEP 508 has it; a path whose name nobody said gets one that does not matter."""
+    unnamed = f"unnamed{line.requirement.removeprefix(str(line.path))}"
+    return Requirement(unnamed if line.name is None else line.requirement)
+
+
+def _counts(line: Line, target: Target) -> bool:
+    marker = _requirement(line).marker
+    return marker is None or marker.evaluate({**target.environment(), "extra": ""})
 
 
 def _with_lists(options: IndexOptions, lists: Requirements) -> IndexOptions:
@@ -223,32 +313,50 @@ def _with_lists(options: IndexOptions, lists: Requirements) -> IndexOptions:
 def _read_lock(root: Root, target: Target, label: str) -> list[LockedPackage]:
     try:
         return [_located(package, root) for package in lockfile.read(root.location.read_text("utf-8"), target)]
-    except (lockfile.InvalidLockError, UnicodeDecodeError) as error:
+    except lockfile.InvalidLockError as error:
+        raise RequirementsError(label, [Fault(root.path, fault) for fault in error.faults]) from error
+    except UnicodeDecodeError as error:
         raise RequirementsError(label, [Fault(root.path, str(error))]) from error
 
 
 def _located(package: LockedPackage, root: Root) -> LockedPackage:
     """The package with paths that are relative to the lock made absolute; they may not leave the source."""
+    if package.directory is not None:
+        return replace(package, directory=str(_below(root, package.directory)))
     return replace(package, files=tuple(_located_file(file, root) for file in package.files))
 
 
 def _located_file(file: LockedFile, root: Root) -> LockedFile:
     if urlsplit(file.location).scheme in ("http", "https"):
         return file
-    path = Path(unquote(urlsplit(file.location).path)) if file.location.startswith("file:") else Path(file.location)
-    path = (root.location.parent / path).resolve()
-    if not path.is_relative_to(root.top.resolve()):
-        raise lockfile.InvalidLockError(f"{file.location} lies outside of the source")
-    return replace(file, location=str(path))
+    path = unquote(urlsplit(file.location).path) if file.location.startswith("file:") else file.location
+    return replace(file, location=str(_below(root, path)))
 
 
-def _by_name(ingredients: Iterable[Ingredient], label: str) -> dict[str, Ingredient]:
-    found: dict[str, Ingredient] = {}
+def _below(root: Root, path: str) -> Path:
+    place = (root.location.parent / path).resolve()
+    if not place.is_relative_to(root.top.resolve()):
+        raise lockfile.InvalidLockError(f"{path} lies outside of the source")
+    if not place.exists():
+        raise lockfile.InvalidLockError(f"{path} is not in the source")
+    return place
+
+
+def _pinned(package: LockedPackage) -> str:
+    """A locked package as a requirement: by its version where an index has it, else by its file."""
+    file = package.files[0]
+    if package.version is not None and "://" in file.location:
+        return f"{package.name}=={package.version}"
+    return f"{package.name} @ {file.location if '://' in file.location else Path(file.location).as_uri()}"
+
+
+def _by_name(owns: Iterable[_Own], label: str) -> dict[str, _Own]:
+    found: dict[str, _Own] = {}
     faults = []
-    for item in ingredients:
-        other = found.setdefault(item.wheel.name, item)
-        if other is not item and other.wheel.sha256 != item.wheel.sha256:
-            what = f"{item.wheel.name} is there twice: {other.wheel.version} ({other.origin}) and {item.wheel.version}"
+    for own in owns:
+        item, first = own.ingredient, found.setdefault(own.ingredient.wheel.name, own).ingredient
+        if first.wheel.sha256 != item.wheel.sha256:
+            what = f"{item.wheel.name} is there twice: {first.wheel.version} ({first.origin}) and {item.wheel.version}"
             faults.append(Fault(item.origin, f"{what}; keep one"))
     if faults:
         raise InvalidWheelError(label, faults)
@@ -264,39 +372,39 @@ def _rank(file: LockedFile, target: Target) -> int | None:
     return target.rank(tags) if tags else None
 
 
-def _is_complete(local: Mapping[str, Ingredient], target: Target) -> bool:
+def _is_complete(local: Mapping[str, _Own], target: Target) -> bool:
     """Whether every requirement of the local wheels that counts on the target is met by another of them."""
     environment = {**target.environment(), "extra": ""}
     return all(
         (requirement.marker is not None and not requirement.marker.evaluate(environment))
         or _is_met(requirement, local.get(canonicalize_name(requirement.name)))
-        for item in local.values()
-        for requirement in item.wheel.requires
+        for own in local.values()
+        for requirement in own.ingredient.wheel.requires
     )
 
 
-def _is_met(requirement: Requirement, item: Ingredient | None) -> bool:
+def _is_met(requirement: Requirement, own: _Own | None) -> bool:
     plain = not requirement.extras and not requirement.url
-    return item is not None and plain and requirement.specifier.contains(item.wheel.version, prereleases=True)
+    version = own.ingredient.wheel.version if own else ""
+    return own is not None and plain and requirement.specifier.contains(version, prereleases=True)
 
 
-def _extras(lists: Requirements, name: str) -> str:
-    """The extras that the lists ask of a local package: ``./pkg[fast]``."""
-    asked = {
-        extra
-        for line in lists.lines
-        if line.name == name and line.path
-        for extra in Requirement(line.requirement).extras
-    }
-    return f"[{','.join(sorted(asked))}]" if asked else ""
-
-
-def _hashes(lists: Requirements, locked: Sequence[LockedPackage]) -> dict[str, tuple[str, ...]]:
-    """The hashes that a file of each package must have one of."""
-    found = {line.name: line.hashes for line in (*lists.constraints, *lists.lines) if line.name and line.hashes}
+def _hashes(lists: Requirements, locked: Sequence[LockedPackage], target: Target) -> dict[str, tuple[str, ...]]:
+    """The hashes that a file of each package must have one of: of its lines, and of its constraints."""
+    found = _hashes_by_name(lists.lines)
+    for name, hashes in _hashes_by_name(line for line in lists.constraints if _counts(line, target)).items():
+        found[name] = tuple(each for each in hashes if each in found.get(name, hashes)) or found[name]
     for package in locked:
-        if all(file.sha256 for file in package.files):
+        if package.files and all(file.sha256 for file in package.files):
             found.setdefault(package.name, tuple(f"sha256:{file.sha256}" for file in package.files))
+    return found
+
+
+def _hashes_by_name(lines: Iterable[Line]) -> dict[str, tuple[str, ...]]:
+    found: dict[str, tuple[str, ...]] = {}
+    for line in lines:
+        if line.name and line.hashes:
+            found[line.name] = (*found.get(line.name, ()), *line.hashes)
     return found
 
 

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,6 +49,7 @@ def spark_session(master: str = DEFAULT_MASTER, app_name: str = "depload", **con
     except ImportError:
         raise ToolMissingError("pyspark", "a Spark session on this machine", "pip install 'depload[local]'") from None
     os.environ.setdefault("JAVA_HOME", java_home())
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # else the workers run whatever python3 is on PATH
     os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")  # else Spark asks the network for the host's address
     with tempfile.TemporaryDirectory(prefix="depload-spark-") as scratch:
         builder = _configured(SparkSession.builder, master, app_name, Path(scratch))

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -12,11 +11,6 @@ from typing import Any, Literal
 from depload import imports, installed, layouts
 from depload.errors import ArchiveError, Fault, UnrecognisedSourceError
 from depload.imports import Module
-
-if sys.version_info >= (3, 11):
-    pass
-else:
-    pass
 
 Format = Literal["requirements", "pure_python", "packaged", "wheels", "mixed", "nested"]
 Kind = Literal["requirements", "pylock", "modules", "project", "sdist", "wheel", "installed"]
@@ -30,6 +24,7 @@ _FORMAT_OF: dict[Kind, Format] = {
     "wheel": "wheels",
     "installed": "wheels",
 }
+
 
 @dataclass(frozen=True)
 class Root:
@@ -54,11 +49,9 @@ class Root:
         ]
 
     def show(self, file: Path) -> str:
-        """What messages call a file below it."""
-        below = file.relative_to(self.location).as_posix() if file != self.location else "."
-        if self.path == "." or not self.location.is_dir():
-            return below
-        return self.path if below == "." else f"{self.path}/{below}"
+        """What messages call one of its files."""
+        below = file.relative_to(self.location).as_posix()
+        return below if self.path in (".", below) else f"{self.path.rstrip('/')}/{below}"
 
 
 @dataclass(frozen=True)
@@ -100,11 +93,11 @@ def detect(
     ``label`` is what messages call the source. Raises UnrecognisedSourceError where there is nothing to make wheels
     from, and what ``opener`` raises.
     """
-    walk = _Walk(opener, depth)
+    walk = _Walk(opener, depth, _Place(source, ""))
     if only is not None:
-        walk.single(only, _Place(source, ""))
+        walk.single(only)
     else:
-        walk.top(_Place(source, ""))
+        walk.all()
     if not walk.roots:
         raise UnrecognisedSourceError(label or (only or source).name, walk.nothing())
     roots = tuple(sorted(walk.roots, key=lambda root: (root.path.count("!"), root.path, root.kind)))
@@ -138,7 +131,7 @@ class _Place:
 
     def show(self, path: Path) -> str:
         below = path.relative_to(self.top).as_posix()
-        return f"{self.prefix}{below}" if self.prefix else below
+        return f"{self.prefix}{'' if below == '.' else below}" if self.prefix else below
 
 
 @dataclass
@@ -148,42 +141,63 @@ class _Anchor:
     folder: Path
     files: list[Path] = field(default_factory=list)
 
+    @property
+    def has_modules(self) -> bool:
+        return any(file.suffix == ".py" for file in self.files)
+
 
 @dataclass
 class _Walk:
+    """One place's way from files to roots."""
+
     opener: Opener
     depth: int
+    place: _Place
     roots: list[Root] = field(default_factory=list)
     ignored: list[Ignored] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    _seen: int = 0
+    _seen: bool = False
+    _anchors: list[_Anchor] = field(default_factory=list)
     _claimed: set[Path] = field(default_factory=set)
     """Files of installed packages, and the folders that hold them."""
 
-    def top(self, place: _Place) -> None:
-        """Look at everything below the top of a source or of a zip inside."""
-        level = self._level(place)
+    def all(self) -> None:
+        """Look at everything below the top."""
+        level = self._level()
         if layouts.is_wheelhouse(level):
-            self._wheelhouse(level, place)
-        else:
-            self._folder(level, place, _Anchor(level))
+            self._wheelhouse(level)
+            return
+        self._folder(level, self._anchored(level))
+        with_modules = [anchor for anchor in self._anchors if anchor.has_modules]
+        if len(with_modules) > 1:  # each importable from its own folder: they would hide one another
+            self._add("modules", level, tuple(file for anchor in with_modules for file in anchor.files))
+        for anchor in self._anchors:
+            if not anchor.has_modules:
+                self._pass_over(anchor)
+            elif len(with_modules) == 1:
+                self._add("modules", anchor.folder, tuple(anchor.files))
 
-    def single(self, file: Path, place: _Place) -> None:
+    def single(self, file: Path) -> None:
         """Look at one file that is the source."""
+        self._seen = True
         if file.suffix == ".py":
-            self.roots.append(Root("modules", file.name, file.parent, place.top, (file,)))
-        elif file.name.endswith((".txt", ".in")):
-            self._add("requirements", file, place)
+            self.roots.append(Root("modules", file.name, file.parent, self.place.top, (file,)))
+        elif file.suffix in (".txt", ".in"):
+            self._add("requirements", file)
         else:
-            self._take(file, place)
+            self._take(file)
 
     def nothing(self) -> str:
-        passed = "; ".join(f"{item.path} ({item.why})" for item in self.ignored[:5])
-        more = f" and {len(self.ignored) - 5} more" if len(self.ignored) > 5 else ""  # noqa: PLR2004 - as above
+        """Why there are no roots."""
+        most = 5
+        passed = "; ".join(f"{item.path} ({item.why})" for item in self.ignored[:most])
+        more = f"; and {len(self.ignored) - most} more" if len(self.ignored) > most else ""
         what = "nothing in it can be made into a wheel" if self._seen or self.ignored else "it is empty"
         return f"{what}; passed over: {passed}{more}" if passed else what
 
-    def _entries(self, folder: Path, place: _Place, *, say: bool = True) -> list[Path]:
+    # --- folders ---
+
+    def _entries(self, folder: Path, *, say: bool) -> list[Path]:
         """What a folder holds, sorted, without what never belongs to a source."""
         kept = []
         for entry in sorted(folder.iterdir(), key=lambda path: path.name):
@@ -191,158 +205,150 @@ class _Walk:
             if why is None:
                 kept.append(entry)
             elif say and folder not in self._claimed:
-                self._ignore(entry, place, why)
-        self._seen += len(kept)
+                self._ignore(entry, why)
+        self._seen = self._seen or bool(kept)
         return kept
 
-    def _level(self, place: _Place) -> Path:
+    def _level(self) -> Path:
         """The folder where the source begins: below folders that only wrap it, as in a code host's "Download ZIP"."""
-        level = place.top
+        level = self.place.top
         while True:
-            entries = self._entries(level, place, say=False)
+            entries = self._entries(level, say=False)
             if len(entries) != 1 or not entries[0].is_dir() or not layouts.wraps(entries[0]):
                 return level
             level = entries[0]
 
-    def _folder(self, folder: Path, place: _Place, anchor: _Anchor) -> None:
-        entries = self._entries(folder, place)
+    def _anchored(self, folder: Path) -> _Anchor:
+        self._anchors.append(_Anchor(folder))
+        return self._anchors[-1]
+
+    def _folder(self, folder: Path, anchor: _Anchor) -> None:
         if folder not in self._claimed and layouts.is_project(folder):
-            self._project(folder, entries, place)
+            self._project(folder)
             return
+        entries = self._entries(folder, say=True)
         if folder != anchor.folder and layouts.is_source_of_its_own(folder, entries):
-            anchor = _Anchor(folder)  # its modules are importable from its own folder
-        entries = self._without_installed(entries, place)
-        lists = self._lists(folder, entries, place)
+            anchor = self._anchored(folder)
+        entries = self._without_installed(entries)
+        lists = self._lists(folder, entries)
         for entry in entries:
             if entry.is_dir():
-                self._folder(entry, place, anchor)
-            elif entry not in self._claimed and entry not in lists and not self._take(entry, place):
+                self._folder(entry, anchor)
+            elif entry not in self._claimed and entry not in lists and not self._take(entry):
                 anchor.files.append(entry)
-        if anchor.folder == folder:
-            self._modules(anchor, place)
 
-    def _modules(self, anchor: _Anchor, place: _Place) -> None:
-        if any(file.suffix == ".py" for file in anchor.files):
-            self._add("modules", anchor.folder, place, tuple(anchor.files))
-            return
+    def _pass_over(self, anchor: _Anchor) -> None:
         below: dict[str, list[Path]] = defaultdict(list)
         for file in anchor.files:
             below[file.relative_to(anchor.folder).parts[0]].append(file)
         for first, files in below.items():
             many = f"{len(files)} files, none of them Python"
-            self._ignore(anchor.folder / first, place, many if len(files) > 1 else layouts.no_source(files[0]))
+            self._ignore(anchor.folder / first, many if len(files) > 1 else layouts.no_source(files[0]))
 
-    def _project(self, folder: Path, entries: list[Path], place: _Place) -> None:
+    def _project(self, folder: Path) -> None:
         """A project owns what lies below it; beside its own files only lists, wheels and workspace members count."""
-        self._add("project", folder, place)
-        self._lists(folder, entries, place)
+        self._add("project", folder)
+        entries = self._entries(folder, say=False)
+        self._lists(folder, entries, of_project=True)
         for entry in entries:
-            if entry.name in ("dist", "build") and entry.is_dir() and not (entry / "__init__.py").exists():
-                self._ignore(entry, place, "what an earlier build of the project left")
+            if layouts.is_left_by_a_build(entry):
+                self._ignore(entry, "what an earlier build of the project left")
             elif entry.is_dir():
-                self._wheels_below(entry, place)
-            elif entry.suffix == ".whl" or layouts.PYLOCK.fullmatch(entry.name):
-                self._take(entry, place)
+                self._wheels_below(entry)
+            elif entry.suffix == ".whl":
+                self._add("wheel", entry)
         for member in layouts.workspace_members(folder):
-            self._folder(member, place, _Anchor(member))
+            self._folder(member, _Anchor(member))
 
-    def _wheels_below(self, folder: Path, place: _Place) -> None:
+    def _wheels_below(self, folder: Path) -> None:
         """Wheels that lie in a folder of their own beside a project."""
-        files = [entry for entry in self._entries(folder, place, say=False) if entry.is_file()]
+        files = [entry for entry in self._entries(folder, say=False) if entry.is_file()]
         if not any(file.suffix == ".py" for file in files):
             for file in files:
                 if file.suffix == ".whl":
-                    self._add("wheel", file, place)
+                    self._add("wheel", file)
 
-    def _wheelhouse(self, folder: Path, place: _Place) -> None:
+    def _wheelhouse(self, folder: Path) -> None:
         """A wheelhouse that depload wrote: its wheels are the source, and the rest is made anew."""
-        for entry in self._entries(folder, place):
+        for entry in self._entries(folder, say=False):
             if entry.suffix == ".whl":
-                self._add("wheel", entry, place)
+                self._add("wheel", entry)
             else:
-                self._ignore(entry, place, "what depload adds to a wheelhouse")
+                self._ignore(entry, "what depload adds to a wheelhouse")
 
     # --- one folder's lists and packages ---
 
-    def _lists(self, folder: Path, entries: list[Path], place: _Place) -> set[Path]:
-        """The requirements.txt of a folder; a single one of another name serves where there is none."""
-        in_own_folder = folder.name == "requirements"
-        found = [
-            entry
-            for entry in entries
-            if entry.is_file() and (layouts.REQUIREMENTS.fullmatch(entry.name) or (in_own_folder and entry.suffix == ".txt"))
-        ]
-        exact = [entry for entry in found if entry.name.lower() == "requirements.txt"]
-        others = [entry for entry in found if not layouts.FOR_DEVELOPERS.search(entry.name) and not layouts.is_project(folder)]
+    def _lists(self, folder: Path, entries: list[Path], *, of_project: bool = False) -> set[Path]:
+        """Take the lists of a folder that count, and say why others do not."""
+        lists = [entry for entry in entries if layouts.is_list(entry, folder)]
+        locks = [entry for entry in entries if layouts.PYLOCK.fullmatch(entry.name)]
+        chosen = self._choose("requirements", lists, "requirements.txt", alone=of_project)
+        chosen |= self._choose("pylock", locks, "pylock.toml", alone=of_project)
+        unread = {entry: why for entry in entries if (why := layouts.unread_list(entry.name))}
+        for entry, why in unread.items():
+            self._ignore(entry, why)
+            if not of_project and not chosen and entry.name in layouts.UNREAD_LISTS:
+                self.warnings.append(f"{self.place.show(entry)}: {why}")
+        return {*lists, *locks, *unread}
+
+    def _choose(self, kind: Kind, found: list[Path], name: str, *, alone: bool) -> set[Path]:
+        """Of the lists of a kind the one with the name that counts, else a single other one, but not if ``alone``."""
+        exact = [entry for entry in found if entry.name.lower() == name]
+        others = [entry for entry in found if not alone and not layouts.FOR_DEVELOPERS.search(entry.name)]
         chosen = exact[:1] or (others if len(others) == 1 else [])
         for entry in found:
             if entry in chosen:
-                self._add("requirements", entry, place)
+                self._add(kind, entry)
             else:
-                self._ignore(entry, place, "only requirements.txt is read; include others in it with -r")
-        if not chosen and len(others) > 1:
-            names = ", ".join(place.show(entry) for entry in others)
-            self.warnings.append(f"none of {names} is read; name the one that counts requirements.txt")
-        return {*found, *self._unread(folder, entries, place, bool(chosen))}
+                more = "; include others in it with -r" if kind == "requirements" else ""
+                self._ignore(entry, f"only {name} is read{more}")
+        if not chosen and others:
+            names = ", ".join(map(self.place.show, others))
+            self.warnings.append(f"none of {names} is read; name the one that counts {name}")
+        return set(chosen)
 
-    def _unread(self, folder: Path, entries: list[Path], place: _Place, has_list: bool) -> Iterator[Path]:
-        """Lists that only their own tool reads; a warning where nothing else says what is needed."""
-        has_list = has_list or any(layouts.PYLOCK.fullmatch(entry.name) for entry in entries) or layouts.is_project(folder)
-        for entry in entries:
-            if entry.name in layouts.UNREAD_LISTS:
-                tool = layouts.UNREAD_LISTS[entry.name]
-                why = f"{tool}'s list is not read; export a requirements.txt or a pylock.toml"
-            elif layouts.CONSTRAINTS.fullmatch(entry.name):
-                why = "constraints are read where a requirements.txt says so: -c constraints.txt"
-            else:
-                continue
-            self._ignore(entry, place, why)
-            if entry.name in layouts.UNREAD_LISTS and not has_list:
-                self.warnings.append(f"{place.show(entry)}: {why}")
-            yield entry
-
-    def _without_installed(self, entries: list[Path], place: _Place) -> list[Path]:
+    def _without_installed(self, entries: list[Path]) -> list[Path]:
         """The entries but for installed packages, which become roots."""
         dist_infos = [entry for entry in entries if installed.is_installed(entry)]
         for dist_info in dist_infos:
-            self._add("installed", dist_info, place)
+            self._add("installed", dist_info)
             for file in installed.files(dist_info):
                 self._claimed |= {file, *layouts.between(file, dist_info.parent)}
-        for entry in entries:
-            if dist_infos and entry.name == "bin" and not any(entry.glob("*.py")):
-                self._ignore(entry, place, "scripts of installed packages")
-                self._claimed.add(entry)
-        return [entry for entry in entries if entry not in dist_infos and not (entry.name == "bin" and dist_infos)]
+        scripts = [entry for entry in entries if dist_infos and layouts.is_scripts(entry)]
+        for entry in scripts:
+            self._ignore(entry, "scripts of installed packages")
+        return [entry for entry in entries if entry not in dist_infos and entry not in scripts]
 
     # --- one file ---
 
-    def _take(self, file: Path, place: _Place) -> bool:
+    def _take(self, file: Path) -> bool:
         """Take a file for what it is; False where it is none of depload's business."""
         name = file.name
         if layouts.PYLOCK.fullmatch(name):
-            self._add("pylock", file, place)
-        elif name.endswith(".whl"):
-            self._add("wheel", file, place)
-        elif _SDIST.fullmatch(name) and layouts.is_sdist(file):
-            self._add("sdist", file, place)
+            self._add("pylock", file)
+        elif file.suffix == ".whl":
+            self._add("wheel", file)
+        elif layouts.is_sdist(file):
+            self._add("sdist", file)
         elif name.lower().endswith(".zip"):
-            return self._inner(file, place)
+            return self._inner(file)
         elif name in layouts.SETTINGS:
-            self._ignore(file, place, "settings of tools")
+            self._ignore(file, "settings of tools")
         else:
             return False
         return True
 
-    def _inner(self, file: Path, place: _Place) -> bool:
+    def _inner(self, file: Path) -> bool:
         """Open a zip inside; one that holds nothing recognisable is data like any other file."""
-        shown = place.show(file)
+        shown = self.place.show(file)
         if self.depth == 0:
-            raise ArchiveError(shown, [Fault(shown, "zips are nested deeper than the limit; raise it or unpack them")])
-        below = _Walk(self.opener, self.depth - 1)
+            raise ArchiveError(shown, [Fault("", "zips are nested deeper than the limit (Limits.depth); unpack them")])
         try:
-            below.top(_Place(self.opener(file), f"{shown}!/"))
+            top = self.opener(file)
         except ArchiveError as error:
             raise ArchiveError(shown, error.faults) from error
+        below = _Walk(self.opener, self.depth - 1, _Place(top, f"{shown}!/"))
+        below.all()
         if not below.roots:
             return False
         self.roots += below.roots
@@ -350,8 +356,8 @@ class _Walk:
         self.warnings += below.warnings
         return True
 
-    def _add(self, kind: Kind, location: Path, place: _Place, files: tuple[Path, ...] = ()) -> None:
-        self.roots.append(Root(kind, place.show(location), location, place.top, files))
+    def _add(self, kind: Kind, location: Path, files: tuple[Path, ...] = ()) -> None:
+        self.roots.append(Root(kind, self.place.show(location), location, self.place.top, files))
 
-    def _ignore(self, entry: Path, place: _Place, why: str) -> None:
-        self.ignored.append(Ignored(place.show(entry), why))
+    def _ignore(self, entry: Path, why: str) -> None:
+        self.ignored.append(Ignored(self.place.show(entry), why))

@@ -51,16 +51,11 @@ UNREAD_LISTS = {
     "conda.yml": "conda",
     "conda.yaml": "conda",
 }
-SETTINGS = {
-    "pyproject.toml",
-    "setup.cfg",
-    "tox.ini",
-    "pytest.ini",
-    "noxfile.py",
-}  # of tools, where there is no project
+# Of tools, where there is no project.
+SETTINGS = {"pyproject.toml", "setup.cfg", "tox.ini", "pytest.ini", "noxfile.py"}
 REQUIREMENTS = re.compile(r"(?:.*[-_.])?requirements(?:[-_.].*)?\.txt", re.IGNORECASE)
 CONSTRAINTS = re.compile(r"(?:.*[-_.])?constraints(?:[-_.].*)?\.txt", re.IGNORECASE)
-FOR_DEVELOPERS = re.compile(r"dev|test|doc|lint|mypy|typing|build|bench|example|ci\b|constraint", re.IGNORECASE)
+FOR_DEVELOPERS = re.compile(r"(?:^|[-_.])(?:dev|test|doc|lint|mypy|typ|build|bench|example|ci[-_.])", re.IGNORECASE)
 PYLOCK = re.compile(r"pylock(?:\.[^.]+)?\.toml")  # PEP 751, "File Name"
 _SDIST = re.compile(r"[A-Za-z0-9][\w.]*(?:-[\w.]+)*-\d[\w.!+]*\.tar\.gz")
 _BUILDS = re.compile(r"\b(?:setuptools|distutils|skbuild|cpp_extension)\b")  # what a setup.py that is one imports
@@ -90,6 +85,7 @@ def _junk_folder(folder: Path) -> str | None:
 
 
 def no_source(file: Path) -> str:
+    """Why a lone file is nothing to make a wheel of."""
     return "a notebook; only .py modules can be imported" if file.suffix == ".ipynb" else "not Python"
 
 
@@ -102,7 +98,38 @@ def is_source_of_its_own(folder: Path, entries: Iterable[Path]) -> bool:
     return own and not (folder / "__init__.py").exists()
 
 
+def is_list(file: Path, folder: Path) -> bool:
+    """Whether a file of a folder is a requirements file by its name; ``requirements/base.txt`` is one too."""
+    named = REQUIREMENTS.fullmatch(file.name) or (folder.name == "requirements" and file.suffix == ".txt")
+    return bool(named) and not CONSTRAINTS.fullmatch(file.name) and file.is_file()
+
+
+def unread_list(name: str) -> str | None:
+    """Why a list of packages is not read, or None."""
+    if tool := UNREAD_LISTS.get(name):
+        return f"{tool}'s list is not read; export a requirements.txt or a pylock.toml"
+    if CONSTRAINTS.fullmatch(name):
+        return "constraints are read where a requirements.txt says so: -c constraints.txt"
+    return None
+
+
+def is_left_by_a_build(entry: Path) -> bool:
+    """Whether an entry of a project holds what was built of it before, which is older than what will be."""
+    return entry.name in ("dist", "build") and entry.is_dir() and not (entry / "__init__.py").exists()
+
+
+def is_scripts(entry: Path) -> bool:
+    """Whether an entry beside installed packages is where their scripts are."""
+    return entry.name == "bin" and entry.is_dir() and all(_is_script(file) for file in entry.glob("*.py"))
+
+
+def _is_script(file: Path) -> bool:
+    with file.open("rb") as opened:
+        return opened.read(2) == b"#!"
+
+
 def is_wheelhouse(folder: Path) -> bool:
+    """Whether depload wrote it."""
     return (folder / "manifest.json").is_file() and any(folder.glob("_depload_*.py"))
 
 
@@ -120,7 +147,9 @@ def is_project(folder: Path) -> bool:
 
 
 def is_sdist(file: Path) -> bool:
-    """Whether a .tar.gz holds a project, rather than a model or a backup that is named alike."""
+    """Whether a file is a .tar.gz that holds a project, rather than a model or a backup that is named alike."""
+    if not _SDIST.fullmatch(file.name):
+        return False
     wanted = {"PKG-INFO", "pyproject.toml", "setup.py"}
     with contextlib.suppress(OSError, EOFError, tarfile.TarError, ValueError), tarfile.open(file) as opened:
         for _, member in zip(range(_MOST_MEMBERS), opened, strict=False):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import concurrent.futures
 import contextlib
-import os
+import functools
+import hashlib
 import shutil
 import sys
 import tempfile
@@ -25,12 +27,15 @@ from depload.errors import (
     WorkerError,
 )
 from depload.report import Process, Report, faults
+from depload.sessions import session_of
 from depload.target import Target
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    import os
+    from collections.abc import Iterator, Sequence
 
     from depload.runs import Run
+    from depload.sessions import Session, Task
     from depload.wheelhouse import Manifest
 
 _ROUNDS = 8
@@ -55,16 +60,16 @@ _manifests: dict[str, Manifest] = {}  # what this process has activated, by dige
 def load(path: str | os.PathLike[str], spark: Any = None, *, imports: Sequence[str] | None = None) -> Loaded:
     """Make the wheelhouse at ``path`` importable here and, with a Spark session, on every worker.
 
-    ``path`` is a run path or a ``.wheelhouse.zip``; ``spark`` a SparkSession or SparkContext, or None for this process
-    alone. Workers import ``imports`` as the proof, by default what the source asked for; the driver imports only what
-    ``imports`` names. Loading what is loaded is free.
+    ``path`` is a run path or a ``.wheelhouse.zip``; ``spark`` a SparkSession (classic or Connect), a SparkContext, or
+    None for this process alone. Workers import ``imports`` as the proof, by default what the source asked for; the
+    driver imports only what ``imports`` names. Loading what is loaded is free.
 
     Raises NotAWheelhouseError, AlteredWheelhouseError, TargetMismatchError, AlreadyImportedError,
     WheelhouseConflictError, SparkSessionError, WorkerError; whichever it is, the driver's ``sys.path`` is as before.
     """
     run = runs.open_run(path)
-    context = _context(spark)
-    key = run.manifest.digest, context.applicationId if context else None
+    session = session_of(spark)
+    key = run.manifest.digest, session.key if session else None
     if key in _loaded and imports is None:
         return Loaded(run.path, run.manifest.digest, _loaded[key].site, _loaded[key].report)
     runs.check(run)
@@ -72,21 +77,21 @@ def load(path: str | os.PathLike[str], spark: Any = None, *, imports: Sequence[s
     _check_loaded(run.manifest)
     _check_imported(run.manifest)
     with _sys_path_restored_on_failure():
-        loaded = _load(run, context, list(imports) if imports is not None else None)
+        loaded = _load(run, session, list(imports) if imports is not None else None)
     _loaded[key] = loaded
     _manifests[run.manifest.digest] = run.manifest
     return loaded
 
 
-def _load(run: Run, context: Any, imports: list[str] | None) -> Loaded:
+def _load(run: Run, session: Session | None, imports: list[str] | None) -> Loaded:
     manifest = run.manifest
     workers: tuple[Process, ...] = ()
     delivery = "driver only"
-    if context:
+    if session:
         names = imports if imports is not None else proof_names(manifest)
         with concurrent.futures.ThreadPoolExecutor(1) as beside:  # the driver unpacks while the workers' nodes do
             beside.submit(activation.activate, str(run.file))
-            workers, delivery = _on_workers(run, context, names)
+            workers, delivery = _on_workers(run, session, names)
     driver = _on_driver(run, imports)
     packages = {wheel.name: wheel.version for wheel in manifest.wheels}
     report = Report(driver, workers, delivery, manifest.digest, packages)
@@ -194,87 +199,84 @@ def _sys_path_restored_on_failure() -> Iterator[None]:
 # --- the workers ----------------------------------------------------------------------------------------------------
 
 
-def _context(spark: Any) -> Any:
-    """The SparkContext of a session or of itself; the kind is found from the object, never from the environment."""
-    if spark is None:
-        return None
-    if type(spark).__module__.startswith("pyspark.sql.connect"):
-        raise SparkSessionError(
-            "this is a Spark Connect session, which this version cannot load on",
-            "use a classic session (dedicated access mode), or load(path) for the driver alone",
-        )
-    context = getattr(spark, "sparkContext", spark)
-    if not hasattr(context, "addPyFile"):
-        raise SparkSessionError(
-            f"{type(spark).__name__} is not a Spark session", "hand over a SparkSession or SparkContext"
-        )
-    if getattr(context, "_jsc", None) is None:
-        raise SparkSessionError("the Spark session was stopped", "start a new one")
-    return context
-
-
-def _on_workers(run: Run, context: Any, names: list[str]) -> tuple[tuple[Process, ...], str]:
+def _on_workers(run: Run, session: Session, names: list[str]) -> tuple[tuple[Process, ...], str]:
     """Send what the workers need and prove it: a reference to the run path first, the wheels where that fails."""
     module = wheelhouse.module_name(run.manifest.digest)
-    with tempfile.TemporaryDirectory(prefix="depload-") as scratch:
-        stand_in = wheelhouse.write_reference(
-            run.file, str(run.file.absolute()), Path(scratch) / _sent_name(run, "reference")
-        )
-        context.addPyFile(str(stand_in))
-        workers = _prove(context, f"{module}_reference", names, run.manifest)
-        delivery = "reference: the workers read the wheelhouse from the run path, which they see"
-        if any(worker.error and activation.UNREACHABLE in worker.error for worker in workers):
-            _take_back(context, stand_in.name)
-            whole = Path(scratch) / _sent_name(run, "wheels")
-            _link(run.file, whole)
-            context.addPyFile(str(whole))
-            workers = _prove(context, module, names, run.manifest)
-            delivery = "wheels: sent through Spark, because not every worker sees the run path"
-    if found := faults(workers, run.manifest):
-        raise WorkerError(found, _remedy(workers))
-    return workers, delivery
+    stand_in = _sent_directory() / _sent_name(run, "reference")
+    wheelhouse.write_reference(run.file, str(run.file.absolute()), stand_in)
+    with _sent(session, stand_in):
+        workers = _prove(session, f"{module}_reference", names, run.manifest)
+        if not any(worker.error and activation.UNREACHABLE in worker.error for worker in workers):
+            _refuse_faults(workers, run.manifest)
+            return workers, "reference: the workers read the wheelhouse from the run path, which they see"
+    session.take_back(stand_in)
+    whole = _sent_directory() / _sent_name(run, "wheels")
+    _link(run.file, whole)
+    with _sent(session, whole):
+        workers = _prove(session, module, names, run.manifest)
+        _refuse_faults(workers, run.manifest)
+        return workers, "wheels: sent through Spark, because not every worker sees the run path"
+
+
+@contextlib.contextmanager
+def _sent(session: Session, file: Path) -> Iterator[None]:
+    """Send a file that workers import from; take it back if what follows fails."""
+    session.send(file)
+    try:
+        yield
+    except BaseException:
+        session.take_back(file)
+        raise
+
+
+@functools.cache
+def _sent_directory() -> Path:
+    """Where the files that were sent lie as long as this process lives.
+
+    Spark's file server hands them out from there, not from a copy, and an executor may come at any time.
+    """
+    made = tempfile.mkdtemp(prefix="depload-sent-")
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
+    return Path(made)
 
 
 def _sent_name(run: Run, what: str) -> str:
-    """The digest is in the name, because Spark keeps the first file of a name that it is given."""
-    return f"{run.manifest.name}-{run.manifest.digest[:16]}-{what}.zip"
+    """The digest is in the name, because Spark keeps the first file of a name that it is given; so is the place."""
+    place = hashlib.sha256(str(run.file.absolute()).encode()).hexdigest()[:8]
+    return f"{run.manifest.name}-{run.manifest.digest[:16]}-{what}-{place}.zip"
 
 
 def _link(file: Path, to: Path) -> None:
+    if to.exists():
+        return
     try:
         to.hardlink_to(file)
     except OSError:
         shutil.copyfile(file, to)
 
 
-def _take_back(context: Any, name: str) -> None:
-    """Workers that start from now on do not get this file on their path; SparkContext has no public way to say so."""
-    with contextlib.suppress(AttributeError, ValueError):
-        context._python_includes.remove(name)
-    sys.path[:] = [entry for entry in sys.path if os.path.basename(entry) != name]  # noqa: PTH119
+def _refuse_faults(workers: Sequence[Process], manifest: Manifest) -> None:
+    if found := faults(workers, manifest):
+        raise WorkerError(found, _STRANGERS_REMEDY if any(worker.strangers for worker in workers) else "")
 
 
-def _remedy(workers: Sequence[Process]) -> str:
-    if any(worker.strangers for worker in workers):
-        return (
-            "The workers imported another version before the wheelhouse could be activated: convert with the version "
-            "that they have, or take the package out of the workers' environment."
-        )
-    return ""
+_STRANGERS_REMEDY = (
+    "The workers imported another version before the wheelhouse could be activated: convert with the version that they "
+    "have, or take the package out of the workers' environment."
+)
 
 
-def _prove(context: Any, module: str, names: list[str], manifest: Manifest) -> tuple[Process, ...]:
+def _prove(session: Session, module: str, names: list[str], manifest: Manifest) -> tuple[Process, ...]:
     """Ask every slot of every executor, in as many rounds as it takes until each executor has answered."""
     answers: dict[tuple[str, str, int], Process] = {}
+    description = f"depload: prove {manifest.name} {manifest.digest[:12]} on every worker"
     for attempt in range(_ROUNDS):
-        slots = _slots(context)
+        slots = session.slots()
         task = _task(module, names, manifest.packages(), _HOLD * 2**attempt)
-        with _described(context, f"depload: prove {manifest.name} {manifest.digest[:12]} on every worker"):
-            count = sum(slots.values())
-            facts = context.parallelize(range(count), count).mapPartitions(task).collect()
-        answers.update({(row["host"], row["executor"], row["pid"]): Process.of(row) for row in facts})
+        for facts in session.run(task, sum(slots.values()), description):
+            answers[facts["host"], facts["executor"], facts["pid"]] = Process.of(facts)
         answered = Counter(executor for _, executor, _ in answers)
-        if all(answered[executor] >= count for executor, count in slots.items()) or "" in slots:
+        if "" in slots or all(answered[executor] >= count for executor, count in slots.items()):
             break
     missing = [executor for executor in slots if executor and not answered[executor]]
     if missing:
@@ -285,9 +287,7 @@ def _prove(context: Any, module: str, names: list[str], manifest: Manifest) -> t
     return tuple(answers[key] for key in sorted(answers))
 
 
-def _task(
-    module: str, names: list[str], packages: dict[str, Any], hold: float
-) -> Callable[[Any], list[dict[str, Any]]]:
+def _task(module: str, names: list[str], packages: dict[str, Any], hold: float) -> Task:
     """What runs on a worker. A nested function without globals is pickled by value: workers do not have depload."""
 
     def prove(_rows: Any) -> list[dict[str, Any]]:
@@ -299,29 +299,3 @@ def _task(
         return [facts]
 
     return prove
-
-
-def _slots(context: Any) -> dict[str, int]:
-    """How many tasks each executor runs at once, by its id; ``""`` for all where Spark does not say."""
-    try:
-        scala = context._jsc.sc()
-        each = max(1, int(context.getConf().get("spark.task.cpus", "1")))
-        executors = scala.statusStore().executorList(True)  # noqa: FBT003
-        rows = [executors.apply(at) for at in range(executors.size())]
-        slots = {str(row.id()): int(row.totalCores()) // each for row in rows}
-        if found := {executor: count for executor, count in slots.items() if count}:
-            return found
-    except Exception:  # noqa: BLE001 - py4j raises its own; some platforms forbid these calls
-        return {"": max(1, context.defaultParallelism)}
-    return {"": max(1, context.defaultParallelism)}
-
-
-@contextlib.contextmanager
-def _described(context: Any, text: str) -> Iterator[None]:
-    """Name the job in Spark's UI, and leave the thread's description as it was."""
-    before = context.getLocalProperty("spark.job.description")
-    context.setLocalProperty("spark.job.description", text)
-    try:
-        yield
-    finally:
-        context.setLocalProperty("spark.job.description", before)

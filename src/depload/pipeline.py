@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import tempfile
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from depload import archive, bytecode, fetcher, formats, runs, tools, wheelhouse, wheels
+from depload import archive, bytecode, fetcher, formats, layouts, runs, tools, wheelhouse, wheels
 from depload.archive import Limits
 from depload.collector import Collection
 from depload.errors import AlteredWheelhouseError, Fault, SourceError, StoreError
@@ -125,7 +126,7 @@ def convert(
     with _workspace(Path(source), limits or Limits()) as space:
         collection = Collection(
             roots=space.detection.roots,
-            label=Path(source).name,
+            label=Path(source).resolve().name,
             target=target,
             options=(options or IndexOptions()).over(IndexOptions.configured()),
             scratch=space.scratch,
@@ -173,9 +174,9 @@ def verify(path: str | os.PathLike[str]) -> Manifest:
     run = runs.open_run(path)
     runs.check(run)
     wheelhouse.check_hashes(run.file)
-    with tempfile.TemporaryDirectory(prefix="depload-") as scratch:
+    with _scratch() as scratch:
         found: list[Fault] = []
-        for wheel in wheelhouse.unpack_wheels(run.file, Path(scratch)):
+        for wheel in wheelhouse.unpack_wheels(run.file, scratch):
             found += wheels.faults(wheel)
             wheel.unlink()
     if found:
@@ -207,33 +208,47 @@ def _workspace(source: Path, limits: Limits) -> Iterator[_Space]:
     if not source.exists():
         raise SourceError(f"{source}: there is no such file or directory")
     with _scratch() as scratch:
-        opened = _Opened(scratch, limits)
-        name = source.name.removesuffix(".zip").removesuffix(".txt")
-        if source.is_dir():
-            detection = formats.detect(source.resolve(), opened, depth=limits.depth)
-        elif source.suffix in (".whl", ".txt", ".in", ".toml", ".py") or source.name.endswith(".tar.gz"):
-            file = source.resolve()
-            if source.name == "pyproject.toml":
-                detection = formats.detect(file.parent, opened, depth=limits.depth)
-            else:
-                detection = formats.detect(file.parent, opened, depth=limits.depth, only=file)
-        else:
-            extracted = opened(source)
-            detection = formats.detect(extracted, opened, depth=limits.depth)
-        yield _Space(name, detection, scratch)
+        detection = _detected(source.resolve(), _Opened(scratch, limits), limits)
+        yield _Space(_name(source.resolve()), detection, scratch)
+
+
+_REMEDIES = {
+    errno.ENOSPC: "free space in the temporary directory, or set TMPDIR to another one",
+    errno.EDQUOT: "free space in the temporary directory, or set TMPDIR to another one",
+    errno.EACCES: "let this user read and write it",
+    errno.EPERM: "let this user read and write it",
+}
 
 
 @contextlib.contextmanager
 def _scratch() -> Iterator[Path]:
-    """A temporary directory that goes, whatever happens; what the disk refuses there is told with its name."""
-    with tempfile.TemporaryDirectory(prefix="depload-", ignore_cleanup_errors=True) as made:
-        scratch = Path(made).resolve()
-        try:
-            yield scratch
-        except OSError as error:
-            place = str(error.filename or scratch)
-            remedy = "free space in the temporary directory, or set TMPDIR to another one"
-            raise StoreError(place, error.strerror or str(error), remedy) from error
+    """A temporary directory that goes, whatever happens; what a disk refuses meanwhile is told with its name."""
+    try:
+        with tempfile.TemporaryDirectory(prefix="depload-", ignore_cleanup_errors=True) as made:
+            yield Path(made).resolve()
+    except OSError as error:
+        place = str(error.filename or tempfile.gettempdir())
+        raise StoreError(place, error.strerror or str(error), _REMEDIES.get(error.errno or 0, "")) from error
+
+
+def _detected(source: Path, opened: _Opened, limits: Limits) -> Detection:
+    if source.name in ("pyproject.toml", "setup.py", "setup.cfg") and layouts.is_project(source.parent):
+        source = source.parent
+    if source.is_dir():
+        return formats.detect(source, opened, depth=limits.depth)
+    if source.suffix in (".whl", ".txt", ".in", ".toml", ".py") or source.name.endswith(".tar.gz"):
+        return formats.detect(source.parent, opened, depth=limits.depth, only=source)
+    return formats.detect(opened(source), opened, depth=limits.depth, label=source.name)
+
+
+def _name(source: Path) -> str:
+    """What the wheelhouse of a source is called: by the project's folder, the wheel's package, else the file."""
+    if source.name in ("pyproject.toml", "setup.py", "setup.cfg"):
+        return source.parent.name
+    name = source.name.removesuffix(".wheelhouse.zip").removesuffix(".tar.gz")
+    if source.suffix == ".whl":
+        return name.split("-")[0]
+    return name if source.is_dir() else name.removesuffix(Path(name).suffix if name == source.name else "")
 
 
 class _Opened:
@@ -272,5 +287,6 @@ class _Clock:
         return {**self._seconds, "total": round(sum(self._seconds.values()), 3)}
 
     def _end(self) -> None:
-        if self._name:
-            self._seconds[self._name] = round(time.perf_counter() - self._since, 3)
+        if self._name:  # a phase may begin again: sdists are built once they are there
+            before = self._seconds.get(self._name, 0)
+            self._seconds[self._name] = round(before + time.perf_counter() - self._since, 3)

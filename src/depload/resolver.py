@@ -6,28 +6,31 @@ import json
 import posixpath
 import re
 import sys
-from typing import TYPE_CHECKING, Literal, Protocol
+import textwrap
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 from urllib.parse import unquote, urlsplit
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from depload import lockfile, tools
+from depload import lockfile, tools, wheels
 from depload.errors import (
     BuildError,
+    DeploadError,
     IndexUnavailableError,
     ProtectedPackageError,
     ResolutionError,
     ToolMissingError,
 )
+from depload.indexes import redact
 from depload.lockfile import LockedFile, LockedPackage
+from depload.target import Target
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from depload.indexes import IndexOptions
-    from depload.target import Target
 
 ResolverName = Literal["uv", "pip"]
 
@@ -42,7 +45,7 @@ class _Resolver(Protocol):
         """The packages that meet the requirements, each with the files to choose from."""
 
     def asked_by(self, package: str, requirements: Path, constraints: Path, target: Target) -> list[str]:
-        """Who requires ``package``."""
+        """Who requires ``package``, once ``resolve`` has answered."""
 
 
 def resolve(
@@ -59,11 +62,10 @@ def resolve(
     Raises ResolutionError with the resolver's explanation, ProtectedPackageError, IndexUnavailableError, BuildError
     where the metadata of an sdist cannot be had, and ToolMissingError.
     """
-    refuse_protected(Requirement(line).name for line in requirements)
     files = scratch / "requirements.in", scratch / "constraints.in"
     for file, lines in zip(files, (requirements, constraints), strict=True):
         file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    chosen = _choose(resolver, options)
+    chosen = _choose(resolver, options, scratch)
     packages = chosen.resolve(*files, target)
     for package in packages:
         if package.name in PROTECTED:
@@ -71,141 +73,173 @@ def resolve(
     return packages
 
 
-def refuse_protected(names: Iterable[str]) -> None:
-    """Raise ProtectedPackageError where the source itself names what belongs to the platform."""
-    for name in names:
-        if canonicalize_name(name) in PROTECTED:
-            raise ProtectedPackageError(name, ["the source"])
-
-
-def _choose(name: ResolverName | None, options: IndexOptions) -> _Resolver:
+def _choose(name: ResolverName | None, options: IndexOptions, scratch: Path) -> _Resolver:
+    environment = {**tools.secrets(), **options.environment(), "TMPDIR": str(scratch)}
     uv, pip = tools.uv(), None
     if uv and name != "pip":
-        return _Uv(uv, options)
+        return _Uv(uv, options, environment)
     if name != "uv":
         pip = tools.pip()
     if pip is None:
         raise ToolMissingError(name or "uv or pip", "resolving requirements", "install it with: pip install uv")
-    return _Pip(pip, options)
+    return _Pip(pip, options, environment)
 
 
 # --- uv -------------------------------------------------------------------------------------------------------------
 
 # The glibc versions that `uv pip compile --python-platform` knows; the newest that is not too new is taken.
 _UV_GLIBC = (40, 39, 38, 37, 36, 35, 34, 33, 32, 31, 28, 17)
-_MANYLINUX = re.compile(r"manylinux_2_(\d+)_(\w+)")
-_FETCH_FAILED = re.compile(
-    r"(?:Failed to fetch|Failed to download|Request failed|error sending request)[^`(]*[`(](?:url )?\(?([^`)]+)"
-)
+_BUILD_FAILED = re.compile(r"Failed to (?:download and build|build|prepare|read metadata from)[^`]*`([^`]+)`")
 
 
 class _Uv:
-    def __init__(self, uv: str, options: IndexOptions) -> None:
+    def __init__(self, uv: str, options: IndexOptions, environment: dict[str, str]) -> None:
         self._uv = uv
         self._options = options
+        self._environment = environment
 
     def resolve(self, requirements: Path, constraints: Path, target: Target) -> tuple[LockedPackage, ...]:
         done = self._compile("pylock.toml", requirements, constraints, target)
         if done.code:
-            raise _uv_error(done.said, str(target))
+            raise tools.unreachable(done.said) or _uv_error(done.said, str(target))
         return lockfile.read(done.stdout, target)
 
     def asked_by(self, package: str, requirements: Path, constraints: Path, target: Target) -> list[str]:
         text = self._compile("requirements.txt", requirements, constraints, target, "--annotation-style=line").stdout
-        match = re.search(rf"(?mi)^{re.escape(package)}\b.*?# via (.*)$", text)
-        return [name.strip() for name in match[1].split(",")] if match else []
+        match = re.search(rf"(?mi)^{re.escape(package)}(?:==| @ ).*?# via (.*)$", text)
+        names = match[1].split(", ") if match else []
+        return [name.strip() for name in names if not name.startswith("-")]
 
     def _compile(self, form: str, requirements: Path, constraints: Path, target: Target, *more: str) -> tools.Finished:
         command = [self._uv, "pip", "compile", str(requirements), "--constraint", str(constraints), "--format", form]
-        command += ["--no-header", "--generate-hashes", "--quiet", "--color=never", "--no-progress", "--no-python-downloads", *more]
+        command += ["--override", str(_stand_ins(requirements.parent))]
+        command += ["--no-header", "--quiet", "--color=never", "--no-progress", "--no-python-downloads", *more]
         command += _uv_target(target)
         command += self._options.uv_compile_arguments()
-        return tools.run(command, environment=self._options.environment(), cwd=requirements.parent)
+        environment = self._environment
+        if macos := re.match(r"macosx_(\d+)_(\d+)_", target.platform):
+            environment = {**environment, "MACOSX_DEPLOYMENT_TARGET": f"{macos[1]}.{macos[2]}"}
+        return tools.run(command, environment=environment, cwd=requirements.parent)
+
+
+def _stand_ins(scratch: Path) -> Path:
+    """Overrides that put an empty wheel in the place of each protected package.
+
+    Who asks for one shall be told so, not first wait for all of pyspark to be downloaded for its metadata.
+    """
+    overrides = scratch / "overrides.in"
+    if not overrides.exists():
+        made = {name: wheels.write(scratch, name, "0", {}) for name in sorted(PROTECTED)}
+        overrides.write_text("".join(f"{name} @ {wheel.as_uri()}\n" for name, wheel in made.items()), "utf-8")
+    return overrides
 
 
 def _uv_target(target: Target) -> list[str]:
     if target.is_running:
         return ["--python", sys.executable]
-    return ["--python-version", target.python, "--python-platform", _uv_platform(target.platform)]
+    return ["--python-version", target.python, "--python-platform", _uv_platform(target)]
 
 
-def _uv_platform(tag: str) -> str:
-    if match := _MANYLINUX.fullmatch(tag):
-        return f"{match[2]}-manylinux_2_{next((minor for minor in _UV_GLIBC if minor <= int(match[1])), 17)}"
-    if tag.startswith("manylinux"):
-        return f"{tag.partition('_')[2]}-manylinux_2_17"
+def _uv_platform(target: Target) -> str:
+    tag = target.platform
+    if target.glibc is not None:
+        glibc = next((minor for minor in _UV_GLIBC if minor <= (target.glibc or 0)), _UV_GLIBC[-1])
+        return f"{target.environment()['platform_machine']}-manylinux_2_{glibc}"
     if tag.startswith("musllinux"):
-        return f"{re.sub(r'musllinux_1_[0-9]+_', '', tag)}-unknown-linux-musl"
+        return f"{target.environment()['platform_machine']}-unknown-linux-musl"
     if tag.startswith("macosx"):
         return "aarch64-apple-darwin" if tag.endswith("arm64") else "x86_64-apple-darwin"
     return {"win32": "i686-pc-windows-msvc", "win_arm64": "aarch64-pc-windows-msvc"}.get(tag, "x86_64-pc-windows-msvc")
 
 
-def _uv_error(said: str, target: str) -> Exception:
-    text = re.sub(r"(?m)^error: ", "", re.sub(r"(?m)^warning: .*\n?", "", said)).strip()
-    if match := _FETCH_FAILED.search(text):
-        return IndexUnavailableError(match[1], _last_cause(text), 1)
-    if match := re.search(r"Failed to (?:build|prepare|resolve)[^`]*`([^`]+)`", text):
+def _uv_error(said: str, target: str) -> DeploadError:
+    """What uv says, without its frames, its temporary names and what the error says anyway."""
+    text = re.sub(
+        r"(?m)^warning: .*\n?|^[ \t]*(?:error: |cause: |Caused by: |[\u00d7\u2570\u2500\u25b6\u2502]+ *)+", "", said
+    )
+    text = redact(re.sub(r" @ file://\S+", " (in the source)", text))
+    if match := _BUILD_FAILED.search(text):
         return BuildError(match[1], "\n".join(text.splitlines()[-30:]))
-    return ResolutionError(re.sub(r"(?m)^  (?:cause|Caused by): ", "  ", text), target)
-
-
-def _last_cause(text: str) -> str:
-    causes = re.findall(r"(?mi)^\s*(?:cause(?:d by)?):\s*(.*)$", text)
-    return causes[-1] if causes else text.splitlines()[0]
+    text = re.sub(r"(?m)^No solution found when resolving dependencies.*\n", "", text)
+    return ResolutionError("\n".join(line.strip() for line in text.splitlines() if line.strip()), target)
 
 
 # --- pip ------------------------------------------------------------------------------------------------------------
 
+_NOT_REACHED = re.compile(
+    r"Could not fetch URL (\S+): (?:connection error|There was a problem[^:]*): (.*?)(?: - skipping)?$"
+)
+_VERSIONS = re.compile(r"\(from versions: (.*)\)")
+_MOST_VERSIONS = 5
+
 
 class _Pip:
-    def __init__(self, pip: Sequence[str], options: IndexOptions) -> None:
+    def __init__(self, pip: Sequence[str], options: IndexOptions, environment: dict[str, str]) -> None:
         self._pip = pip
         self._options = options
-        self._requires: Mapping[str, list[str]] = {}
+        self._environment = environment
+        self._rows: Sequence[dict[str, Any]] = ()
 
     def resolve(self, requirements: Path, constraints: Path, target: Target) -> tuple[LockedPackage, ...]:
-        report = requirements.with_name("report.json")
-        command = [*self._pip, "install", "--dry-run", "--ignore-installed", "--report", str(report), "--no-input"]
+        report, log = (requirements.with_name(name) for name in ("report.json", "pip.log"))
+        command = [*self._pip, *_pip_interpreter(target), "install", "--dry-run", "--ignore-installed", "--no-input"]
+        command += ["--report", str(report), "--log", str(log)]
         command += ["--disable-pip-version-check", "--no-color", "--progress-bar=off"]
         command += ["-r", str(requirements), "-c", str(constraints), *self._options.pip_arguments()]
-        if not target.is_running:
-            command += _pip_target(target, requirements.with_name("nowhere"))
-        done = tools.run(command, environment=self._options.environment(), cwd=requirements.parent)
+        command += _pip_target(target, requirements.with_name("nowhere"))
+        done = tools.run(command, environment=self._environment, cwd=requirements.parent)
+        if error := _unreachable(log) or tools.unreachable(done.said):
+            raise error
         if done.code:
-            raise _pip_error(done, str(target))
-        rows = json.loads(report.read_text(encoding="utf-8"))["install"]
-        self._requires = {row["metadata"]["name"]: row["metadata"].get("requires_dist", []) for row in rows}
-        return tuple(_pip_package(row) for row in rows)
+            raise _pip_error(done, requirements, target)
+        self._rows = json.loads(report.read_text(encoding="utf-8"))["install"]
+        return tuple(_pip_package(row) for row in self._rows)
 
     def asked_by(self, package: str, requirements: Path, constraints: Path, target: Target) -> list[str]:
-        del requirements, constraints, target  # the report of the resolution had it all
-        return sorted(
-            name
-            for name, requires in self._requires.items()
-            if any(canonicalize_name(Requirement(line).name) == package for line in requires)
-        )
+        del requirements, constraints  # the report of the resolution had it all
+        return sorted(row["metadata"]["name"] for row in self._rows if _asks(row, package, target))
+
+
+def _asks(row: dict[str, Any], package: str, target: Target) -> bool:
+    """Whether a package of the report requires another on the target, with the extras that are asked of it."""
+    requires = map(Requirement, row["metadata"].get("requires_dist", ()))
+    environments = [{**target.environment(), "extra": extra} for extra in ("", *row.get("requested_extras", ()))]
+    return any(
+        canonicalize_name(each.name) == package
+        and (each.marker is None or any(each.marker.evaluate(environment) for environment in environments))
+        for each in requires
+    )
+
+
+def _pip_interpreter(target: Target) -> list[str]:
+    """The interpreter that pip shall be run by: the markers that it judges by are those of its own."""
+    running = Target.running()
+    other = Target(running.python, target.platform).environment()
+    if any(
+        other[key] != value for key, value in running.environment().items() if key.startswith(("sys", "platform_m"))
+    ):
+        raise ToolMissingError("uv", f"resolving for {target}", "pip can only resolve for the platform that it runs on")
+    if target.python == running.python:
+        return []
+    found = tools.interpreter(target.python)
+    if found is None:
+        remedy = f"pip can only resolve for a Python that is here, and there is no python{target.python}"
+        raise ToolMissingError("uv", f"resolving for {target}", remedy)
+    return ["--python", found]
 
 
 def _pip_target(target: Target, nowhere: Path) -> list[str]:
     """Every platform that holds, as pip takes them literally; it demands --target, though it installs nothing."""
+    if target.platform == Target.running().platform:
+        return []
     platforms = dict.fromkeys(tag.platform for tag in target.tags if tag.platform != "any")
-    words = [
-        "--only-binary=:all:",
-        "--python-version",
-        target.python,
-        "--implementation",
-        "cp",
-        "--target",
-        str(nowhere),
-    ]
-    return [*words, *(word for platform in platforms for word in ("--platform", platform))]
+    words = ["--only-binary=:all:", "--python-version", target.python, "--implementation", "cp"]
+    return [*words, "--target", str(nowhere), *(f"--platform={platform}" for platform in platforms)]
 
 
-def _pip_package(row: Mapping[str, object]) -> LockedPackage:
+def _pip_package(row: dict[str, Any]) -> LockedPackage:
+    """A row of pip's report (pip documentation, "Installation Report")."""
     metadata, download = row["metadata"], row["download_info"]
-    assert isinstance(metadata, dict)  # noqa: S101 - the format is pip's, "Installation Report"
-    assert isinstance(download, dict)  # noqa: S101
     url = str(download["url"])
     archive = download.get("archive_info", {})
     sha256 = archive.get("hashes", {}).get("sha256") or archive.get("hash", "").removeprefix("sha256=") or None
@@ -213,19 +247,47 @@ def _pip_package(row: Mapping[str, object]) -> LockedPackage:
     return LockedPackage(canonicalize_name(metadata["name"]), metadata["version"], (file,))
 
 
-def _pip_error(done: tools.Finished, target: str) -> Exception:
-    lines = [line for line in (done.stdout + "\n" + done.said).splitlines() if line.strip()]
-    unreachable = next(
-        (line for line in lines if re.search(r"connection broken|Could not fetch URL|HTTPConnectionPool", line)), ""
-    )
-    if unreachable and not any("ResolutionImpossible" in line for line in lines):
-        url = re.search(r"(?:url:|URL) (\S+)|host='([^']+)'", unreachable)
-        return IndexUnavailableError(next(filter(None, url.groups())) if url else "the index", unreachable.strip(), 1)
-    errors = [line for line in lines if line.startswith("ERROR: ")]
-    conflict = next((at for at, line in enumerate(lines) if line.startswith("The conflict is caused by")), None)
-    if conflict is not None:
-        end = next(
-            (at for at, line in enumerate(lines[conflict:], conflict) if line.startswith("To fix this")), len(lines)
+def _unreachable(log: Path) -> IndexUnavailableError | None:
+    """An index that did not answer: pip goes on without it, and takes what it finds elsewhere."""
+    lines = log.read_text("utf-8", "replace").splitlines() if log.exists() else []
+    match = next((match for line in lines if (match := _NOT_REACHED.search(line))), None)
+    retries = sum("Retrying (Retry(" in line for line in lines)
+    return IndexUnavailableError(redact(match[1]), redact(match[2]), retries + 1) if match else None
+
+
+def _pip_error(done: tools.Finished, requirements: Path, target: Target) -> DeploadError:
+    """What pip says, but for the noise: why there is a conflict, or what was not found."""
+    lines = [line.rstrip() for line in redact(f"{done.stdout}\n{done.stderr}").splitlines()]
+    asked = requirements.read_text("utf-8").splitlines()
+    for at, line in enumerate(lines):
+        match = re.search(r"-r \S*requirements\.in \(line (\d+)\)", line)
+        lines[at] = line.replace(match[0], asked[int(match[1]) - 1]) if match else line
+    if any(line.startswith(("error: metadata-generation-failed", "error: subprocess-exited")) for line in lines):
+        return BuildError(_collecting(lines), "\n".join(filter(None, lines[-30:])))
+    start = next((at for at, line in enumerate(lines) if line.startswith("The conflict is caused by")), None)
+    if start is not None:
+        found = lines[start : lines.index("", start)] if "" in lines[start:] else lines[start:]
+    else:
+        found = [line for line in lines if line.startswith("ERROR: ") and "No matching distribution found" not in line]
+    text = textwrap.dedent("\n".join(_shortened(line.removeprefix("ERROR: ")) for line in found)) or done.said
+    if "--only-binary=:all:" in _pip_target(target, requirements):
+        text += (
+            "\nFor another platform than its own pip takes wheels only; uv takes packages that must be built as well."
         )
-        errors = [*errors[:1], *lines[conflict:end]]
-    return ResolutionError("\n".join(line.removeprefix("ERROR: ") for line in errors) or done.said, target)
+    return ResolutionError(re.sub(r" @ file://\S+", " (in the source)", text), str(target))
+
+
+def _collecting(lines: Sequence[str]) -> str:
+    """What pip was at when it failed."""
+    at = [line.split()[1] for line in lines if line.startswith("Collecting ")]
+    return at[-1] if at else "a package"
+
+
+def _shortened(line: str) -> str:
+    """Of all the versions that there are, the last."""
+    match = _VERSIONS.search(line)
+    if match is None or match[1] == "none":
+        return line.replace("(from versions: none)", "(there is no version of it)")
+    versions = match[1].split(", ")
+    newest = ", ".join(versions[-_MOST_VERSIONS:])
+    return line.replace(match[0], f"(there are {len(versions)} versions, the last {newest})")

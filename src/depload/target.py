@@ -102,6 +102,13 @@ class Target:
         """Whether this process itself is the target."""
         return self == Target.running()
 
+    @property
+    def glibc(self) -> int | None:
+        """Of the newest C library that is there, 2.x; None where it is another one."""
+        if not (match := _MANYLINUX.fullmatch(self.platform)):
+            return None
+        return int(match["minor"]) if match["minor"] else _LEGACY_MANYLINUX[match["legacy"]][1]
+
     def meets(self, requires_python: SpecifierSet) -> bool:
         """Whether a Requires-Python holds: for a named target, of which nobody knows the patch, for some release."""
         exact = self.environment()["python_full_version"]

@@ -12,15 +12,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from depload.errors import IndexUnavailableError, ToolMissingError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-# Names of variables that other people's build code has no business to see.
+# Variables that other people's build code has no business to see, by name or by a password in a URL.
 _SECRET = re.compile(
-    r"TOKEN|SECRET|PASSW|CREDENTIAL|PRIVATE|API_?KEY|ACCESS_KEY|^DATABRICKS_|^AZURE_|^AWS_|^GOOGLE_|^ARM_|^GITHUB_",
+    r"TOKEN|SECRET|PASSW|CREDENTIAL|PRIVATE|API_?KEY|ACCESS_KEY|SIGNING|DSN$|CONNECTION_STRING|"
+    r"_(?:PASS|PWD|PAT|AUTH|KEY)$|^DATABRICKS_|^AZURE_|^AWS_|^GOOGLE_|^ARM_|^GITHUB_|^SSH_|^KUBECONFIG$",
     re.IGNORECASE,
 )
-_PUBLIC = {"AWS_CA_BUNDLE", "DATABRICKS_RUNTIME_VERSION"}  # match the pattern, hold no secret
+_PASSWORD = re.compile(r"://[^/?#\s]*:[^/?#\s]*@")
+# These match, and hold no secret or are needed to get there.
+_PUBLIC = re.compile(r"AWS_CA_BUNDLE|DATABRICKS_RUNTIME_VERSION|\w+_PROXY|(?:PIP_|UV_(?!PUBLISH))\w+", re.IGNORECASE)
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 
 
@@ -39,23 +44,52 @@ class Finished:
 
 
 def run(command: Sequence[str], *, environment: Mapping[str, str] | None = None, cwd: Path | None = None) -> Finished:
-    """Run a program to its end, with ``environment`` over this process's own."""
-    done = subprocess.run(
-        list(command),
-        env={**os.environ, **(environment or {})},
-        cwd=cwd,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        check=False,
-    )
+    """Run a program to its end, with ``environment`` over this process's own. Raises ToolMissingError."""
+    try:
+        done = subprocess.run(
+            list(command),
+            env={**os.environ, **(environment or {})},
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
+        )
+    except OSError as error:
+        raise ToolMissingError(command[0], "this step", f"it cannot be run: {error.strerror}") from error
     return Finished(done.returncode, done.stdout, done.stderr)
 
 
 def secrets() -> dict[str, str]:
-    """Variables of this process to blank before other people's code runs, ready for ``run``'s ``environment``."""
-    return {name: "" for name in os.environ if _SECRET.search(name) and name not in _PUBLIC}
+    """Variables of this process to blank before other people's code runs, ready for ``run``'s ``environment``.
+
+    None where a keyring is to be asked for an index's password: it may itself need any of them.
+    """
+    if {os.environ.get(f"{tool}_KEYRING_PROVIDER", "disabled") for tool in ("UV", "PIP")} != {"disabled"}:
+        return {}
+    return {
+        name: ""
+        for name, value in os.environ.items()
+        if (_SECRET.search(name) or _PASSWORD.search(value)) and not _PUBLIC.fullmatch(name)
+    }
+
+
+_FETCH_FAILED = re.compile(r"Failed to (?:fetch|download):? `?(?:[\w.\[\]-]+ @ )?(\S+?)`?$", re.MULTILINE)
+_CAUSE = re.compile(r"^\s*(?:cause|Caused by): (.*?)(?: for url \(.*\))?$", re.MULTILINE)
+_RETRIES = re.compile(r"after (\d+) retries")
+_PIP_FETCH_FAILED = re.compile(r"Failed to connect to \S+ while fetching (\S+)\n\W*(.*)")
+
+
+def unreachable(said: str) -> IndexUnavailableError | None:
+    """The error that uv or pip tell of a host that does not answer or refuses; None where they tell of another."""
+    if match := _PIP_FETCH_FAILED.search(said):
+        return IndexUnavailableError(match[1], match[2].strip(), 1)
+    match = _FETCH_FAILED.search(said)
+    if match is None:
+        return None
+    retries, causes = _RETRIES.search(said), _CAUSE.findall(said)
+    return IndexUnavailableError(match[1], causes[-1] if causes else said, int(retries[1]) + 1 if retries else 1)
 
 
 @functools.cache
@@ -73,7 +107,7 @@ def uv() -> str | None:
 def pip() -> tuple[str, ...] | None:
     """The command that runs pip for this interpreter; None where it has none."""
     command = (sys.executable, "-m", "pip")
-    return command if run([*command, "--version"]).code == 0 else None
+    return command if _answers([*command, "--version"]) else None
 
 
 @functools.cache
@@ -91,7 +125,7 @@ def _interpreters(python: str) -> Iterator[str]:
     if found := shutil.which(f"python{python}"):
         yield found
     if tool := uv():
-        yield run([tool, "python", "find", "--no-project", "--no-python-downloads", python]).stdout.strip()
+        yield _answers([tool, "python", "find", "--no-project", "--no-python-downloads", python])
     pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")  # whose shims answer for one version only
     yield from map(str, pyenv.glob(f"versions/{python}.*/bin/python"))
 
@@ -100,5 +134,13 @@ def _is_version(command: str, python: str) -> bool:
     """Whether it runs and is that version; a version manager's shim may do neither."""
     if not command:
         return False
-    done = run([command, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"])
-    return done.code == 0 and done.stdout.strip() == python
+    return _answers([command, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]) == python
+
+
+def _answers(command: Sequence[str]) -> str:
+    """What a program that may not be there prints; nothing where it fails."""
+    try:
+        done = run(command)
+    except ToolMissingError:
+        return ""
+    return done.stdout.strip() if done.code == 0 else ""

@@ -9,6 +9,7 @@ import base64
 import csv
 import hashlib
 import io
+import sys
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -140,14 +141,16 @@ def import_names(wheels: Iterable[Wheel]) -> dict[str, tuple[str, ...]]:
     """The names that importing starts at, by package: ``{"google-auth": ("google.auth",), "six": ("six",)}``.
 
     A name is the first regular package or module on the way down: a folder without ``__init__`` in any of the wheels is
-    a namespace (PEP 420), and what lies below it may come from several wheels.
+    a namespace (PEP 420), and what lies below it may come from several wheels. What has a name of the standard library
+    is left out, as it is where an installer puts it: there Python finds its own first.
     """
     wheels = list(wheels)
     modules = {wheel.name: [parts for file in wheel.files if (parts := _module(file))] for wheel in wheels}
     for wheel in wheels:  # folders that a .pth file puts on sys.path are roots as well
         modules[wheel.name] += [parts for root in _pth_roots(wheel) for parts in _modules_below(wheel, root)]
     regular = {parts[:-1] for found in modules.values() for parts in found if parts[-1] == "__init__"}
-    return {name: tuple(sorted({_first(parts, regular) for parts in found} - {""})) for name, found in modules.items()}
+    firsts = {name: {_first(parts, regular) for parts in found} - {""} for name, found in modules.items()}
+    return {name: tuple(sorted(found - sys.stdlib_module_names)) for name, found in firsts.items()}
 
 
 def write(to: Path, name: str, version: str, files: Mapping[str, bytes | Path], metadata: str = "") -> Path:

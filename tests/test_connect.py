@@ -1,0 +1,95 @@
+"""Loading on a real Spark Connect server: no SparkContext, no RDDs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from textwrap import dedent
+from typing import TYPE_CHECKING
+
+import pytest
+
+import depload
+from conftest import ROOT
+from depload import tools
+from depload.embedded import java_home
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from depload.pipeline import Converted
+
+pytestmark = [pytest.mark.spark, pytest.mark.network]
+
+TASK = """\
+import json, os, sys
+os.environ.update(PYSPARK_PYTHON=sys.executable, SPARK_LOCAL_IP="127.0.0.1")
+import depload
+from pyspark.sql import SparkSession
+
+answer = {}
+spark = SparkSession.builder.remote(sys.argv[1]).getOrCreate()
+try:
+    loaded = depload.load(sys.argv[2], spark)
+    answer["report"] = loaded.report.to_json()
+
+    from pyspark.sql.functions import udf
+    import alpha
+
+    @udf("string")
+    def name(_):
+        import alpha.sub
+        return alpha.sub.NAME
+
+    answer["names"] = [row[0] for row in spark.range(0, 2, 1, 2).select(name("id")).collect()]
+    answer["by reference"] = [row[0] for row in spark.range(2).select(udf(alpha.shout, "string")("id")).collect()]
+    answer["again"] = depload.load(sys.argv[2], spark).report == loaded.report
+finally:
+    print(json.dumps(answer))
+    sys.stdout.flush()
+    spark.stop()
+"""
+
+
+@pytest.fixture(scope="session")
+def connect_python() -> Path:
+    """An interpreter with a Connect client and server, kept beside the environment that the tests run in."""
+    place = Path(sys.prefix) / "environments" / "connect"
+    wanted = ROOT / "tests" / "environments" / "connect.txt"
+    python = place / "bin" / "python"
+    if not (place / wanted.name).exists() or (place / wanted.name).read_text() != wanted.read_text():
+        uv = str(tools.uv())
+        subprocess.run([uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(place)], check=True)
+        install = [uv, "pip", "install", "--quiet", "--python", str(python), "packaging", "-r", str(wanted)]
+        subprocess.run(install, check=True)
+        (place / wanted.name).write_text(wanted.read_text())
+    return python
+
+
+@pytest.mark.parametrize("remote", ["local[2]", "local-cluster[2,1,1024]"])
+def test_a_connect_session_loads_and_proves_it(
+    remote: str, connect_python: Path, published: Callable[..., Converted]
+) -> None:
+    code = "def shout(word):\n    return str(word) + '!'\n"
+    converted = published(alpha=("1.0", {"alpha/__init__.py": code, "alpha/sub.py": "NAME = 'sub'\n"}))
+    depload_home = Path(depload.__file__).parent.parent
+    bootstrap = f"import sys; sys.path.append({str(depload_home)!r})\n"  # behind the client's own packages
+    done = subprocess.run(
+        [str(connect_python), "-c", bootstrap + dedent(TASK), remote, converted.path],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+        env={**os.environ, "JAVA_HOME": java_home()},
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    answer = json.loads(done.stdout.splitlines()[-1])
+    executors = {worker["executor"] for worker in answer["report"]["workers"]}
+    assert executors == ({"driver"} if remote == "local[2]" else {"0", "1"})
+    assert all(worker["imported"]["alpha"]["version"] == "1.0" for worker in answer["report"]["workers"])
+    assert answer["names"] == ["sub", "sub"]
+    assert answer["by reference"] == ["0!", "1!"]
+    assert answer["again"] is True
