@@ -39,22 +39,25 @@ bench: .venv/depload
 # The environment: with uv where there is one, else with venv and pip.
 .venv/dependencies: requirements-dev.txt
 	@if [ -z "$(PYTHON)" ]; then echo "depload needs Python 3.10 to 3.13; give one with PYTHON=..." >&2; exit 1; fi
-	rm -rf .venv
-	if command -v uv >/dev/null; then \
+	@echo "setting up .venv with $(PYTHON) ..."
+	@rm -rf .venv
+	@if command -v uv >/dev/null; then \
 	  uv venv --quiet --python "$$(command -v $(PYTHON))" .venv && \
 	  uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements-dev.txt; \
 	else \
 	  $(PYTHON) -m venv .venv && \
-	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt; \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --use-pep517 --require-hashes \
+	    -r requirements-dev.txt; \
 	fi
-	touch $@
+	@touch $@
 
 # The tests run against the built wheel, not against src/.
 .venv/depload: .venv/dependencies $(SOURCES)
-	rm -rf .venv/wheel
-	$(BIN)/uv build --quiet --wheel --out-dir .venv/wheel --python $(BIN)/python .
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --reinstall .venv/wheel/*.whl
-	touch $@
+	@echo "building depload and installing its wheel ..."
+	@rm -rf .venv/wheel
+	@$(BIN)/uv build --quiet --wheel --out-dir .venv/wheel --python $(BIN)/python .
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --reinstall .venv/wheel/*.whl
+	@touch $@
 
 lock: .venv/dependencies
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-annotate --upgrade \

@@ -98,7 +98,7 @@ def convert(runs: int, scratch: Path) -> list[str]:
     requirements.write_text("\n".join(SET))
     depload = f"{PYTHON} -m depload convert {requirements} --base $WORK/base"
     installed = f"{bin_}/uv venv -q --python {PYTHON} v && {bin_}/uv pip install -q --python v/bin/python {wanted}"
-    pack = "import cluster_pack; cluster_pack.upload_env(package_path='$WORK/c.pex')"
+    pack = f"from cluster_pack import packaging; packaging.pack_spec_in_pex('{requirements}', '$WORK/c.pex')"
     ways = {
         "depload": f"{depload} --no-compile",
         "depload with .pyc": depload,
@@ -106,7 +106,7 @@ def convert(runs: int, scratch: Path) -> list[str]:
         "pip wheel": f"{bin_}/pip wheel -q -w w {wanted}",
         "uv venv + venv-pack": f"{installed} && {bin_}/venv-pack -q -p v -o v.tar.gz",
         "pex": f"{bin_}/pex {wanted} -o p.pex",
-        "cluster-pack": f'{installed} cluster-pack pip && v/bin/python -c "{pack}"',
+        "cluster-pack": f'PATH={bin_}:$PATH {bin_}/python -c "{pack}"',
     }
     cold = rounds(ways, runs, scratch)
     caches = ("UV_CACHE_DIR", "PIP_CACHE_DIR", "DEPLOAD_CACHE_DIR")

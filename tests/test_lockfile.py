@@ -239,9 +239,9 @@ def test_a_patch_version_counts_where_it_is_known() -> None:
 )
 def test_no_lock_is_a_crash(data: Any) -> None:
     """Whatever types stand where, the answer is packages or an InvalidLockError."""
-    with patch("depload.lockfile.tomllib.loads", return_value={"lock-version": "1.0", "packages": [data]}):
-        with contextlib.suppress(InvalidLockError):
-            read("", TARGET)
+    parsed = {"lock-version": "1.0", "packages": [data]}
+    with patch("depload.lockfile.tomllib.loads", return_value=parsed), contextlib.suppress(InvalidLockError):
+        read("", TARGET)
 
 
 # --- written --------------------------------------------------------------------------------------------------------

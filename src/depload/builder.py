@@ -35,12 +35,12 @@ _LAST_LINES = 30
 _BUILDS_AT_ONCE = 4
 # What builds say that fail for a reason one can do something about, and what that is.
 _REMEDIES = {
-    # setuptools-scm, hatch-vcs, pbr, versioningit, dunamai
+    # setuptools-scm, hatch-vcs, pbr, pdm, versioningit, dunamai
     r"unable to detect version|getting the version from source `vcs`|versioning for this project requires|NotSCMError|"
-    r"NotVCSError|not a git repository|not appear to be a Git project": (
-        "its version comes from git metadata, which a zip of the files does not have: set "
-        "SETUPTOOLS_SCM_PRETEND_VERSION=1.2.3 (setuptools-scm, hatch-vcs) or PBR_VERSION=1.2.3 (pbr) where convert "
-        "runs, or hand over the project's sdist or wheel"
+    r"NotVCSError|find the version from SCM|not a git repository|not appear to be a Git project": (
+        "its version comes from git metadata, which a zip of the files does not have: where convert runs, set "
+        "SETUPTOOLS_SCM_PRETEND_VERSION=1.2.3 (setuptools-scm, hatch-vcs), PBR_VERSION (pbr), PDM_BUILD_SCM_VERSION "
+        "(pdm) or POETRY_DYNAMIC_VERSIONING_BYPASS (poetry), or hand over the project's sdist or wheel"
     ),
     r"Multiple top-level (?:packages|modules) discovered|package-mode|non-package mode": (
         "it does not say what its packages are: name them (for setuptools in [tool.setuptools] of its pyproject.toml), "
@@ -82,7 +82,7 @@ def build(projects: Sequence[Buildable], target: Target, *, options: IndexOption
             for job in jobs:
                 job.cancel()
     for project, wheel in zip(projects, built, strict=True):
-        if faults := [*wheels.faults(wheel, target), *_too_new(wheel, target)]:
+        if faults := wheels.faults(wheel, target) or tuple(_too_new(wheel, target)):
             raise InvalidWheelError(f"the build of {project.label}", faults)
     return built
 
@@ -110,6 +110,8 @@ def _copy(project: Buildable, to: Path) -> None:
 
     try:
         shutil.copytree(project.path, to, ignore=left_out, symlinks=True)
+        if not any((to / name).exists() for name in ("pyproject.toml", "setup.py")):  # only a setup.cfg
+            (to / "setup.py").write_text("from setuptools import setup\n\nsetup()\n")
     except OSError as error:
         reason = error.strerror or str(error)
         raise SourceError(f"{project.label} cannot be copied to where it is built: {reason}") from error

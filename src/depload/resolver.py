@@ -20,6 +20,7 @@ from depload.errors import (
     IndexUnavailableError,
     ProtectedPackageError,
     ResolutionError,
+    TargetError,
     ToolMissingError,
 )
 from depload.indexes import redact
@@ -160,7 +161,9 @@ def _uv_error(said: str, target: str) -> DeploadError:
     text = redact(re.sub(r" @ file://\S+", " (in the source)", text))
     if match := _BUILD_FAILED.search(text):
         return BuildError(match[1], "\n".join(text.splitlines()[-30:]))
-    text = re.sub(r"(?m)^No solution found when resolving dependencies.*\n", "", text)
+    text = re.sub(
+        r"(?m)^No solution found when resolving dependencies.*\n|^hint: The `--python-version` value.*", "", text
+    )
     return ResolutionError("\n".join(line.strip() for line in text.splitlines() if line.strip()), target)
 
 
@@ -171,6 +174,7 @@ _NOT_REACHED = re.compile(
 )
 _VERSIONS = re.compile(r"\(from versions: (.*)\)")
 _MOST_VERSIONS = 5
+_INSTEAD = "let uv resolve (pip install uv), or convert where it will run"
 
 
 class _Pip:
@@ -214,17 +218,15 @@ def _asks(row: dict[str, Any], package: str, target: Target) -> bool:
 def _pip_interpreter(target: Target) -> list[str]:
     """The interpreter that pip shall be run by: the markers that it judges by are those of its own."""
     running = Target.running()
-    other = Target(running.python, target.platform).environment()
-    if any(
-        other[key] != value for key, value in running.environment().items() if key.startswith(("sys", "platform_m"))
-    ):
-        raise ToolMissingError("uv", f"resolving for {target}", "pip can only resolve for the platform that it runs on")
+    here = Target(running.python, target.platform).environment()
+    if any(here[key] != value for key, value in running.environment().items() if key != "python_full_version"):
+        raise TargetError(f"pip resolves for the platform that it runs on, not for {target.platform}", _INSTEAD)
     if target.python == running.python:
         return []
     found = tools.interpreter(target.python)
     if found is None:
-        remedy = f"pip can only resolve for a Python that is here, and there is no python{target.python}"
-        raise ToolMissingError("uv", f"resolving for {target}", remedy)
+        what = f"pip resolves for a Python that is on this machine, and there is no python{target.python}"
+        raise TargetError(what, _INSTEAD)
     return ["--python", found]
 
 
@@ -270,7 +272,7 @@ def _pip_error(done: tools.Finished, requirements: Path, target: Target) -> Depl
     else:
         found = [line for line in lines if line.startswith("ERROR: ") and "No matching distribution found" not in line]
     text = textwrap.dedent("\n".join(_shortened(line.removeprefix("ERROR: ")) for line in found)) or done.said
-    if "--only-binary=:all:" in _pip_target(target, requirements):
+    if "no version of it" in text and _pip_target(target, requirements):
         text += (
             "\nFor another platform than its own pip takes wheels only; uv takes packages that must be built as well."
         )

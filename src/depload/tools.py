@@ -78,13 +78,17 @@ def secrets() -> dict[str, str]:
 _FETCH_FAILED = re.compile(r"Failed to (?:fetch|download):? `?(?:[\w.\[\]-]+ @ )?(\S+?)`?$", re.MULTILINE)
 _CAUSE = re.compile(r"^\s*(?:cause|Caused by): (.*?)(?: for url \(.*\))?$", re.MULTILINE)
 _RETRIES = re.compile(r"after (\d+) retries")
-_PIP_FETCH_FAILED = re.compile(r"Failed to connect to \S+ while fetching (\S+)\n\W*(.*)")
+_PIP_FETCH_FAILED = (
+    re.compile(r"Failed to connect to \S+ while fetching (?P<url>\S+)\n[^\w\[]*(?P<why>.*)"),
+    re.compile(r"because of HTTP error (?P<why>\d+ [^:]+: [^:]+) for url: (?P<url>\S+)"),
+)
 
 
 def unreachable(said: str) -> IndexUnavailableError | None:
     """The error that uv or pip tell of a host that does not answer or refuses; None where they tell of another."""
-    if match := _PIP_FETCH_FAILED.search(said):
-        return IndexUnavailableError(match[1], match[2].strip(), 1)
+    for pattern in _PIP_FETCH_FAILED:
+        if match := pattern.search(said):
+            return IndexUnavailableError(match["url"], match["why"].strip(), 1)
     match = _FETCH_FAILED.search(said)
     if match is None:
         return None
