@@ -174,6 +174,14 @@ def test_a_bomb_is_refused_by_its_ratio(tmp_path: Path, base: Path) -> None:
         convert(tmp_path / "bomb.zip", base, options=OFFLINE)
 
 
+def test_the_faults_of_all_wheels_are_listed_at_once(tmp_path: Path, base: Path) -> None:
+    with pytest.raises(errors.InvalidWheelError) as raised:
+        convert(broken_wheel(tmp_path), base, options=OFFLINE)
+    said = {fault.what.split(" ")[0] for fault in raised.value.faults if fault.where.startswith("beta-2.0")}
+    assert len(raised.value.faults) == len(said) > 1, "the name that disagrees, and the tags that do not fit"
+    assert "do not fit Python" in str(raised.value)
+
+
 def test_an_index_that_does_not_answer_is_named(tmp_path: Path, base: Path) -> None:
     source = write_zip(tmp_path / "source.zip", {"requirements.txt": "six\n"})
     resolvers: tuple[ResolverName, ...] = ("uv", "pip")

@@ -40,15 +40,7 @@ RUNNING = Target.running()
 CODE = "ANSWER = 42\n"
 
 
-@pytest.fixture(autouse=True)
-def _no_leftovers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> object:
-    """Whatever a test does, nothing of it stays in the directory for temporary files."""
-    temporary = tmp_path / "temporary"
-    temporary.mkdir()
-    monkeypatch.setenv("TMPDIR", str(temporary))
-    monkeypatch.setattr(tempfile, "tempdir", None)
-    yield
-    assert list(temporary.iterdir()) == []
+pytestmark = pytest.mark.usefixtures("temporary")
 
 
 def built(

@@ -63,14 +63,14 @@ class Collection:
         self.options = _with_lists(self.options, lists)
         locked = self._locked()
         _refuse_protected((line.name or "", line.origin) for line in lists.lines)
+        hashes = _hashes(lists, locked, self.target)
         self.phase("build")
-        local = self._local(lists, locked)
+        local = self._local(lists, locked, hashes)
         _refuse_protected((name, own.ingredient.origin) for name, own in local.items())
         self.phase("resolve")
         packages = self._resolve(lists, locked, local)
         self.phase("fetch")
         wanted = [package for package in packages if package.name not in local]
-        hashes = _hashes(lists, locked, self.target)
         self._require_hashes(lists, wanted, hashes)
         asked = {line.name for line in lists.lines} | {package.name for package in locked}
         ingredients = [own.ingredient for own in local.values()] + self._fetched(wanted, hashes, asked)
@@ -104,7 +104,9 @@ class Collection:
 
     # --- what the source holds itself ---
 
-    def _local(self, lists: Requirements, locked: Sequence[LockedPackage]) -> dict[str, _Own]:
+    def _local(
+        self, lists: Requirements, locked: Sequence[LockedPackage], hashes: Mapping[str, tuple[str, ...]]
+    ) -> dict[str, _Own]:
         """Wheels that the source holds or that are built from it, by package."""
         files = {root.location: root.path for root in self._of("wheel")}
         projects = {root.location: root.path for root in self._of("project", "sdist")}
@@ -113,11 +115,15 @@ class Collection:
             if line.path is not None:
                 (files if line.path.suffix == ".whl" else projects).setdefault(line.path, line.origin)
                 extras[line.path] |= _requirement(line).extras
+                _check_hashes(line.path, line.hashes)
         for package in locked:
             if package.directory is not None:
                 projects.setdefault(Path(package.directory), package.name)
+        fitting = self._fitting(files)
+        for wheel in fitting:
+            _check_hashes(wheel.path, hashes.get(wheel.name, ()))
         found = [
-            *((wheel.path, wheel, files[wheel.path]) for wheel in self._fitting(files)),
+            *((wheel.path, wheel, files[wheel.path]) for wheel in fitting),
             *((path, wheel, f"built from {label}") for path, wheel, label in self._built(projects)),
             *((root.location, wheel, root.path) for root, wheel in self._installed()),
         ]
@@ -130,17 +136,12 @@ class Collection:
 
     def _fitting(self, files: Iterable[Path]) -> list[Wheel]:
         """The source's own wheels; all faults of all of them at once. Of one version for several targets, the best."""
-        if faults := [fault for file in files for fault in wheels.faults(file)]:
-            raise InvalidWheelError(self.label, faults)
-        candidates: dict[tuple[str, str], list[Wheel]] = defaultdict(list)
-        for wheel in map(wheels.read, files):
-            candidates[wheel.name, wheel.version].append(wheel)
-        best = [
-            min(group, key=lambda wheel: _worst_if_none(self.target.rank(wheel.tags))) for group in candidates.values()
-        ]
-        if faults := [fault for wheel in best for fault in wheels.faults(wheel.path, self.target)]:
-            raise InvalidWheelError(self.label, faults)
-        return best
+        best = _best_of_each(files, self.target)
+        judged = {file for group in best for file in group}
+        found = [fault for file in files for fault in wheels.faults(file, self.target if file in judged else None)]
+        if found:
+            raise InvalidWheelError(self.label, found)
+        return [wheels.read(group[0]) for group in best]
 
     def _built(self, projects: Mapping[Path, str]) -> Iterator[tuple[Path, Wheel, str]]:
         labels = ["the project" if label == "." else label for label in projects.values()]
@@ -363,8 +364,17 @@ def _by_name(owns: Iterable[_Own], label: str) -> dict[str, _Own]:
     return found
 
 
-def _worst_if_none(rank: int | None) -> int:
-    return rank if rank is not None else 1 << 30
+def _best_of_each(files: Iterable[Path], target: Target) -> list[list[Path]]:
+    """Of the wheels of each package and version the one that fits best; all of them where none does."""
+    groups: dict[tuple[str, ...], list[tuple[int | None, Path]]] = defaultdict(list)
+    for file in files:
+        name, _, rest = file.name.partition("-")
+        groups[canonicalize_name(name), rest.partition("-")[0]].append((target.rank(wheels.tags_of(file.name)), file))
+    best = []
+    for group in groups.values():
+        fitting = [(rank, file) for rank, file in group if rank is not None]
+        best.append([min(fitting)[1]] if fitting else [file for _, file in group])
+    return best
 
 
 def _rank(file: LockedFile, target: Target) -> int | None:

@@ -17,6 +17,7 @@ from depload import lockfile, tools, wheels
 from depload.errors import (
     BuildError,
     DeploadError,
+    HashMismatchError,
     IndexUnavailableError,
     ProtectedPackageError,
     ResolutionError,
@@ -37,6 +38,9 @@ ResolverName = Literal["uv", "pip"]
 
 PROTECTED = frozenset({"pyspark", "pyspark-client", "pyspark-connect", "py4j", "databricks-connect", "dbutils"})
 """What belongs to the platform: replacing it on a cluster breaks the session that would load it."""
+
+
+_IN_SOURCE = re.compile(r" @ file://[^\s)]+| \(from (?:file://)?/[^\s)]+\)")  # in messages
 
 
 class _Resolver(Protocol):
@@ -68,7 +72,7 @@ def resolve(
         file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     chosen = _choose(resolver, options, scratch)
     packages = chosen.resolve(*files, target)
-    for package in packages:
+    for package in sorted(packages, key=lambda package: package.name):
         if package.name in PROTECTED:
             raise ProtectedPackageError(package.name, chosen.asked_by(package.name, *files, target))
     return packages
@@ -100,20 +104,29 @@ class _Uv:
         self._environment = environment
 
     def resolve(self, requirements: Path, constraints: Path, target: Target) -> tuple[LockedPackage, ...]:
-        done = self._compile("pylock.toml", requirements, constraints, target)
+        overrides = ["--override", str(_stand_ins(requirements.parent))]
+        done = self._compile("pylock.toml", requirements, constraints, target, *overrides)
         if done.code:
             raise tools.unreachable(done.said) or _uv_error(done.said, str(target))
-        return lockfile.read(done.stdout, target)
+        packages = lockfile.read(done.stdout, target)
+        if not any(package.name in PROTECTED for package in packages):
+            return packages
+        # An override counts whatever the marker of the requirement said: ask again without them, for the same versions.
+        pins = requirements.with_name("pins.in")
+        pins.write_text("".join(_pin(package) for package in packages if package.name not in PROTECTED), "utf-8")
+        words = ["--constraint", str(pins), *(f"--only-binary={name}" for name in sorted(PROTECTED))]
+        done = self._compile("pylock.toml", requirements, constraints, target, *words)
+        return packages if done.code else lockfile.read(done.stdout, target)
 
     def asked_by(self, package: str, requirements: Path, constraints: Path, target: Target) -> list[str]:
-        text = self._compile("requirements.txt", requirements, constraints, target, "--annotation-style=line").stdout
+        words = ["--override", str(_stand_ins(requirements.parent)), "--annotation-style=line"]
+        text = self._compile("requirements.txt", requirements, constraints, target, *words).stdout
         match = re.search(rf"(?mi)^{re.escape(package)}(?:==| @ ).*?# via (.*)$", text)
         names = match[1].split(", ") if match else []
         return [name.strip() for name in names if not name.startswith("-")]
 
     def _compile(self, form: str, requirements: Path, constraints: Path, target: Target, *more: str) -> tools.Finished:
         command = [self._uv, "pip", "compile", str(requirements), "--constraint", str(constraints), "--format", form]
-        command += ["--override", str(_stand_ins(requirements.parent))]
         command += ["--no-header", "--quiet", "--color=never", "--no-progress", "--no-python-downloads", *more]
         command += _uv_target(target)
         command += self._options.uv_compile_arguments()
@@ -121,6 +134,10 @@ class _Uv:
         if macos := re.match(r"macosx_(\d+)_(\d+)_", target.platform):
             environment = {**environment, "MACOSX_DEPLOYMENT_TARGET": f"{macos[1]}.{macos[2]}"}
         return tools.run(command, environment=environment, cwd=requirements.parent)
+
+
+def _pin(package: LockedPackage) -> str:
+    return f"{package.name}=={package.version}\n" if package.version else ""
 
 
 def _stand_ins(scratch: Path) -> Path:
@@ -158,7 +175,7 @@ def _uv_error(said: str, target: str) -> DeploadError:
     text = re.sub(
         r"(?m)^warning: .*\n?|^[ \t]*(?:error: |cause: |Caused by: |[\u00d7\u2570\u2500\u25b6\u2502]+ *)+", "", said
     )
-    text = redact(re.sub(r" @ file://\S+", " (in the source)", text))
+    text = redact(_IN_SOURCE.sub(" (in the source)", text))
     if match := _BUILD_FAILED.search(text):
         return BuildError(match[1], "\n".join(text.splitlines()[-30:]))
     text = re.sub(
@@ -171,6 +188,10 @@ def _uv_error(said: str, target: str) -> DeploadError:
 
 _NOT_REACHED = re.compile(
     r"Could not fetch URL (\S+): (?:connection error|There was a problem[^:]*): (.*?)(?: - skipping)?$"
+)
+_ASKED_FOR = re.compile(r"satisfies the requirement (?P<name>[\w.-]+?)\b[^()]*\(from (?P<who>[\w.-]+)\)")
+_MISMATCH = re.compile(
+    r"(?P<name>[\w.-]+)[^\n]*:\n\s+Expected (?P<algorithm>\w+) (?P<expected>[0-9a-f]+)\n(?:\s+or.*\n)*\s+Got\s+(?P<found>\w+)"
 )
 _VERSIONS = re.compile(r"\(from versions: (.*)\)")
 _MOST_VERSIONS = 5
@@ -219,7 +240,7 @@ def _pip_interpreter(target: Target) -> list[str]:
     """The interpreter that pip shall be run by: the markers that it judges by are those of its own."""
     running = Target.running()
     here = Target(running.python, target.platform).environment()
-    if any(here[key] != value for key, value in running.environment().items() if key != "python_full_version"):
+    if any(here[key] != value for key, value in running.environment().items() if not key.endswith("_version")):
         raise TargetError(f"pip resolves for the platform that it runs on, not for {target.platform}", _INSTEAD)
     if target.python == running.python:
         return []
@@ -264,8 +285,16 @@ def _pip_error(done: tools.Finished, requirements: Path, target: Target) -> Depl
     for at, line in enumerate(lines):
         match = re.search(r"-r \S*requirements\.in \(line (\d+)\)", line)
         lines[at] = line.replace(match[0], asked[int(match[1]) - 1]) if match else line
-    if any(line.startswith(("error: metadata-generation-failed", "error: subprocess-exited")) for line in lines):
-        return BuildError(_collecting(lines), "\n".join(filter(None, lines[-30:])))
+    if any(_IN_BUILD.match(line) for line in lines):
+        return BuildError(_built(lines), _build_output(requirements.with_name("pip.log")))
+    if mismatch := _MISMATCH.search("\n".join(lines)):
+        algorithm = mismatch["algorithm"]
+        return HashMismatchError(
+            mismatch["name"], [f"{algorithm}:{mismatch['expected']}"], f"{algorithm}:{mismatch['found']}"
+        )
+    wanted = next(filter(None, map(_ASKED_FOR.search, lines)), None)
+    if wanted and canonicalize_name(wanted["name"]) in PROTECTED:
+        return ProtectedPackageError(wanted["name"], [wanted["who"]])
     start = next((at for at, line in enumerate(lines) if line.startswith("The conflict is caused by")), None)
     if start is not None:
         found = lines[start : lines.index("", start)] if "" in lines[start:] else lines[start:]
@@ -276,13 +305,25 @@ def _pip_error(done: tools.Finished, requirements: Path, target: Target) -> Depl
         text += (
             "\nFor another platform than its own pip takes wheels only; uv takes packages that must be built as well."
         )
-    return ResolutionError(re.sub(r" @ file://\S+", " (in the source)", text), str(target))
+    return ResolutionError(_IN_SOURCE.sub(" (in the source)", text), str(target))
 
 
-def _collecting(lines: Sequence[str]) -> str:
-    """What pip was at when it failed."""
-    at = [line.split()[1] for line in lines if line.startswith("Collecting ")]
-    return at[-1] if at else "a package"
+_IN_BUILD = re.compile(r"\s*error: (?:metadata-generation-failed|subprocess-exited-with-error)")
+_BUILD_ENDED = re.compile(r"\s*ERROR: .* exited with \d+$")
+_STAMP = re.compile(r"^\d{4}-\d\d-\d\dT[\d:,]+ ")
+
+
+def _built(lines: Sequence[str]) -> str:
+    """What pip was building when it failed."""
+    failed = (match for line in lines if (match := re.search(r"Failed to build '(\S+)'|^Collecting (\S+)", line)))
+    return next((match[1] or match[2] for match in reversed(list(failed))), "a package")
+
+
+def _build_output(log: Path) -> str:
+    """The last lines of the build; with a log pip writes them there only, before its own account of it."""
+    lines = [_STAMP.sub("", line).rstrip() for line in log.read_text("utf-8", "replace").splitlines()]
+    end = next((at for at, line in enumerate(lines) if _BUILD_ENDED.match(line) or _IN_BUILD.match(line)), len(lines))
+    return redact("\n".join([line for line in lines[:end] if line][-30:]))
 
 
 def _shortened(line: str) -> str:

@@ -77,7 +77,7 @@ def secrets() -> dict[str, str]:
 
 _FETCH_FAILED = re.compile(r"Failed to (?:fetch|download):? `?(?:[\w.\[\]-]+ @ )?(\S+?)`?$", re.MULTILINE)
 _CAUSE = re.compile(r"^\s*(?:cause|Caused by): (.*?)(?: for url \(.*\))?$", re.MULTILINE)
-_RETRIES = re.compile(r"after (\d+) retries")
+_RETRIES = re.compile(r"after (\d+) retr(?:y|ies)")
 _PIP_FETCH_FAILED = (
     re.compile(r"Failed to connect to \S+ while fetching (?P<url>\S+)\n[^\w\[]*(?P<why>.*)"),
     re.compile(r"because of HTTP error (?P<why>\d+ [^:]+: [^:]+) for url: (?P<url>\S+)"),

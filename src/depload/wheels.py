@@ -119,10 +119,13 @@ def tags_of(filename: str) -> frozenset[Tag]:
 
 def faults(path: Path, target: Target | None = None) -> tuple[Fault, ...]:
     """Everything that is wrong with a wheel that nobody vouches for; with ``target``, whether it fits that too."""
-    if unsafe := archive.inspect(path):
-        return tuple(Fault(path.name, str(fault)) for fault in unsafe)
     try:
         name, version, _, tags = parse_wheel_filename(path.name)
+    except (InvalidWheelFilename, InvalidVersion) as error:
+        return Fault(path.name, _why(error)), *_unsafe(path)
+    if unsafe := _unsafe(path):
+        return unsafe
+    try:
         with zipfile.ZipFile(path) as opened:
             dist_info = _dist_info(opened)
             metadata = HeaderParser().parsestr(_text(opened, f"{dist_info}/METADATA"))
@@ -135,6 +138,10 @@ def faults(path: Path, target: Target | None = None) -> tuple[Fault, ...]:
     except _UNREADABLE as error:
         found = [_why(error)]
     return tuple(Fault(path.name, what) for what in found)
+
+
+def _unsafe(path: Path) -> tuple[Fault, ...]:
+    return tuple(Fault(path.name, str(fault)) for fault in archive.inspect(path))
 
 
 def import_names(wheels: Iterable[Wheel]) -> dict[str, tuple[str, ...]]:
