@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from conftest import OFFLINE, make_wheel, run_on_spark, run_python, write_files
+from depload import tools
 from depload.errors import (
     AlreadyImportedError,
     AlteredWheelhouseError,
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from depload.pipeline import Converted
+
+
+OTHER_PYTHONS = [f"3.{minor}" for minor in (10, 11, 12, 13) if minor != sys.version_info[1]]
 
 
 @pytest.mark.spark
@@ -281,6 +285,32 @@ def test_an_executor_that_comes_later_has_everything_too(published: Callable[...
         converted.path,
     )
     assert answer == {"names": ["alpha", "alpha"], "new": True}
+
+
+@pytest.mark.spark
+def test_workers_of_another_python_are_an_error_that_says_so(published: Callable[..., Converted]) -> None:
+    other = next((found for found in map(tools.interpreter, OTHER_PYTHONS) if found), None)
+    if other is None:
+        pytest.skip("there is no other Python on this machine")
+    converted = published(alpha=("1.0", {"alpha.py": ""}))
+    answer = run_python(
+        """
+        import json, os, sys
+        os.environ["PYSPARK_PYTHON"] = sys.argv[2]
+        import depload
+        from depload.embedded import spark_session
+        with spark_session("local[2]") as spark:
+            try:
+                depload.load(sys.argv[1], spark)
+            except depload.DeploadError as error:
+                print(json.dumps([type(error).__name__, str(error)]))
+        """,
+        converted.path,
+        other,
+    )
+    assert answer[0] == "SparkSessionError"
+    assert "PYTHON_VERSION_MISMATCH" in answer[1]
+    assert "\n" not in answer[1]
 
 
 @pytest.mark.spark

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from depload.indexes import IndexOptions
     from depload.target import Target
 
-_LAST_LINES = 30
+_LAST_LINES, _LAST_LINES_WITH_REMEDY = 30, 10
 _BUILDS_AT_ONCE = 4
 # What builds say that fail for a reason one can do something about, and what that is.
 _REMEDIES = {
@@ -51,6 +51,7 @@ _REMEDIES = {
         "ready wheel of the project into the source"
     ),
 }
+_ENVIRONMENT = re.compile(r"/\S+/(?:builds-v0/\.tmp\w+|pip-build-env-\w+/\w+)/lib/python[\d.]+/site-packages/")
 _NOISE = re.compile(r"^(?:error: Failed to build|hint: Build failures usually|warning: )")
 
 
@@ -172,9 +173,10 @@ def _tool(interpreter: str, options: IndexOptions) -> list[str]:
 
 
 def _failed(label: str, said: str) -> BuildError:
-    lines = [line for line in said.splitlines() if line.strip() and not _NOISE.match(line)]
+    lines = [line for line in _ENVIRONMENT.sub("", said).splitlines() if line.strip() and not _NOISE.match(line)]
     remedy = next((remedy for pattern, remedy in _REMEDIES.items() if re.search(pattern, said, re.IGNORECASE)), "")
-    return BuildError(label, redact("\n".join(lines[-_LAST_LINES:])), remedy)
+    most = _LAST_LINES_WITH_REMEDY if remedy else _LAST_LINES
+    return BuildError(label, redact("\n".join(lines[-most:])), remedy)
 
 
 # --- loose modules --------------------------------------------------------------------------------------------------

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from depload.wheelhouse import Manifest
 
 _ROUNDS = 8
-_HOLD = 0.05  # seconds that a proof task keeps its slot in the first round, so that the others go to other slots
+_HOLD, _LONGEST_HOLD = 0.05, 0.4  # seconds that a proof task keeps its slot, so that the others go to other slots
 
 
 @dataclass(frozen=True)
@@ -267,16 +267,23 @@ _STRANGERS_REMEDY = (
 
 
 def _prove(session: Session, module: str, names: list[str], manifest: Manifest) -> tuple[Process, ...]:
-    """Ask every slot of every executor, in as many rounds as it takes until each executor has answered."""
+    """Ask every slot of every executor, in rounds until all have answered.
+
+    Slots that others keep busy, or that are fewer than the cores (tasks that need a GPU), cannot all be had: then each
+    executor must have answered, and a round must have brought nothing new.
+    """
     answers: dict[tuple[str, str, int], Process] = {}
     description = f"depload: prove {manifest.name} {manifest.digest[:12]} on every worker"
     for attempt in range(_ROUNDS):
         slots = session.slots()
-        task = _task(module, names, manifest.packages(), _HOLD * 2**attempt)
+        known = len(answers)
+        task = _task(module, names, manifest.packages(), min(_HOLD * 2**attempt, _LONGEST_HOLD))
         for facts in session.run(task, sum(slots.values()), description):
             answers[facts["host"], facts["executor"], facts["pid"]] = Process.of(facts)
         answered = Counter(executor for _, executor, _ in answers)
         if "" in slots or all(answered[executor] >= count for executor, count in slots.items()):
+            break
+        if all(answered[executor] for executor in slots) and len(answers) == known:
             break
     missing = [executor for executor in slots if executor and not answered[executor]]
     if missing:

@@ -191,7 +191,8 @@ _NOT_REACHED = re.compile(
 )
 _ASKED_FOR = re.compile(r"satisfies the requirement (?P<name>[\w.-]+?)\b[^()]*\(from (?P<who>[\w.-]+)\)")
 _MISMATCH = re.compile(
-    r"(?P<name>[\w.-]+)[^\n]*:\n\s+Expected (?P<algorithm>\w+) (?P<expected>[0-9a-f]+)\n(?:\s+or.*\n)*\s+Got\s+(?P<found>\w+)"
+    r"(?P<name>[\w.-]+)[^\n]*:\n\s+Expected (?P<algorithm>\w+) (?P<expected>[0-9a-f]+)\n"
+    r"(?:\s+or.*\n)*\s+Got\s+(?P<found>\w+)"
 )
 _VERSIONS = re.compile(r"\(from versions: (.*)\)")
 _MOST_VERSIONS = 5

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import sys
 from collections.abc import Callable
 from importlib import import_module
@@ -52,7 +53,10 @@ def session_of(spark: Any) -> Session | None:
         return None
     if type(spark).__module__.startswith("pyspark.sql.connect"):
         return _Connect(spark)
-    context = getattr(spark, "sparkContext", spark)
+    try:
+        context = getattr(spark, "sparkContext", spark)
+    except Exception as error:  # a property that some platforms have raise
+        raise SparkSessionError(f"the session hides its SparkContext ({_reason(error)})", _USE_CONNECT) from error
     if not hasattr(context, "addPyFile"):
         raise SparkSessionError(
             f"{type(spark).__name__} is not a Spark session", "hand over a SparkSession or a SparkContext"
@@ -60,6 +64,28 @@ def session_of(spark: Any) -> Session | None:
     if getattr(context, "_jsc", None) is None:
         raise SparkSessionError("the Spark session was stopped", "start a new one")
     return _Classic(context)
+
+
+_USE_CONNECT = "use a Spark Connect session there"
+
+
+@contextlib.contextmanager
+def _running() -> Iterator[None]:
+    """Whatever Spark raises becomes an error of ours: it is a page of Java, with the reason somewhere in it."""
+    try:
+        yield
+    except Exception as error:
+        remedy = "the workers must run the driver's Python version, and Spark must be able to start them"
+        raise SparkSessionError(f"Spark could not run a task on its workers: {_reason(error)}", remedy) from error
+
+
+_PYTHON_ERROR = re.compile(r"(?m)^\W*((?!py4j|org\.|java\.|Caused by)[\w.]*(?:Error|Exception): .*)$")
+
+
+def _reason(error: Exception) -> str:
+    """The Python error that a worker raised, out of the stack traces of both languages; else the first line."""
+    found = _PYTHON_ERROR.findall(str(error))
+    return str(found[-1]) if found else str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 class _Classic:
@@ -90,7 +116,7 @@ class _Classic:
         return found or {"": max(1, self._context.defaultParallelism)}
 
     def run(self, task: Task, count: int, description: str) -> Iterable[dict[str, Any]]:
-        with self._described(description):
+        with self._described(description), _running():
             rows: list[dict[str, Any]] = self._context.parallelize(range(count), count).mapPartitions(task).collect()
             return rows
 
@@ -135,5 +161,6 @@ class _Connect:
 
         # Not by Arrow, which newer versions take by default: the workers need no pyarrow for this.
         ask = self._functions.udf(answer, "string", useArrow=False)
-        rows = self._session.range(0, count, 1, count).select(ask("id")).collect()
+        with _running():
+            rows = self._session.range(0, count, 1, count).select(ask("id")).collect()
         return [json.loads(row[0]) for row in rows]
