@@ -18,6 +18,8 @@ import pytest
 from depload import wheels
 from depload.indexes import IndexOptions
 from depload.pipeline import convert
+from depload.resolver import resolve
+from depload.target import Target
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -57,6 +59,14 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     monkeypatch.setattr(tempfile, "tempdir", None)
     yield folder
     assert list(folder.iterdir()) == []
+
+
+@pytest.fixture(scope="session")
+def six_url(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Where the index of this machine has the wheel of six 1.16.0."""
+    scratch = tmp_path_factory.mktemp("six")
+    (package,) = resolve(["six==1.16.0"], [], Target.running(), options=IndexOptions.configured(), scratch=scratch)
+    return next(file.location for file in package.files if file.is_wheel)
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import OFFLINE, make_wheel, run_python
 
+from conftest import OFFLINE, make_wheel, run_python
 from depload import activation
 from depload.pipeline import convert
 
@@ -31,7 +31,7 @@ answer = {}
 SAY = "\nprint(json.dumps(answer))"
 
 
-def as_a_worker(wheelhouse: str, code: str, **environment: str) -> Any:  # noqa: ANN401 - JSON
+def as_a_worker(wheelhouse: str, code: str, **environment: str) -> Any:
     """Run code in a process that has the zip on its path and does not know depload."""
     return run_python(AS_A_WORKER + code + SAY, wheelhouse, PYTHONPATH="", **environment)
 

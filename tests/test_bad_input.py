@@ -10,6 +10,7 @@ import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -18,7 +19,9 @@ from depload import errors
 from depload.archive import Limits
 from depload.indexes import IndexOptions
 from depload.pipeline import convert
-from depload.resolver import ResolverName
+
+if TYPE_CHECKING:
+    from depload.resolver import ResolverName
 
 
 def member(name: str, mode: int = 0, data: bytes = b"x = 1\n") -> Callable[[Path], Path]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import re
+import zipfile
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -24,7 +26,7 @@ from depload.errors import (
     StoreError,
     UnrecognisedSourceError,
 )
-from depload.pipeline import convert
+from depload.pipeline import convert, verify
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -142,6 +144,33 @@ def test_extras_of_a_local_project_count(
 def test_a_project_beside_its_requirements_file_is_built_once(converted: Callable[..., Converted]) -> None:
     files = {**project("acme", extras={"fast": ["alpha<2"]}), "requirements.txt": ".[fast]\nbeta\n"}
     assert versions(converted(files)) == {"acme": "1.0", "alpha": "1.1", "beta": "2.0"}
+
+
+def test_a_project_that_is_required_by_its_path_is_required_by_name_where_both_are_in_the_source(
+    tmp_path: Path, base: Path
+) -> None:
+    files = {
+        **below("app", project("app", requires=["lib[fast] @ file:///somewhere/lib ; python_version > '3'"])),
+        **below("lib", project("lib", extras={"fast": ["tool"]})),
+        **below("wheels", wheel(tmp_path, "tool")),
+    }
+    source = write_zip(tmp_path / "source.zip", files)
+    one, two = (convert(source, base, options=OFFLINE) for _ in range(2))
+    assert versions(one) == {"app": "1.0", "lib": "1.0", "tool": "1.0"}
+    assert one.digest == two.digest
+    with zipfile.ZipFile(one.wheelhouse) as opened, opened.open("app-1.0-py3-none-any.whl") as inner:
+        metadata = zipfile.ZipFile(io.BytesIO(inner.read())).read("app-1.0.dist-info/METADATA").decode()
+    assert "Requires-Dist: lib[fast] ; python_version > '3'" in metadata
+    verify(one.path)
+
+
+def test_a_project_that_is_required_by_its_path_must_be_in_the_source(
+    base: Path, converted: Callable[..., Converted]
+) -> None:
+    files = below("app", project("app", requires=["lib @ file:///somewhere/lib"]))
+    with pytest.raises(SourceError, match=r"^app requires lib by path, which is not in the source; put that project"):
+        converted(files)
+    assert not base.exists()
 
 
 def test_constraints_hold_for_what_only_others_need(tmp_path: Path, converted: Callable[..., Converted]) -> None:
@@ -513,7 +542,6 @@ def test_a_package_that_is_only_there_as_source_is_built_for_another_python(
     assert [each.filename for each in found.wheels] == ["docopt-0.6.2-py2.py3-none-any.whl"]
 
 
-SIX = "https://files.pythonhosted.org/packages/d9/5a/e7c31adbe875f2abbb91bd84cf2dc52d792b5a01506781dbcf25c91daf11/"
 SIX_HASH = "8abb2f1d86890a2dfb989f9a77cfcfd3e47c2a354b01111771326f8aa26e0254"
 
 
@@ -522,8 +550,10 @@ SIX_HASH = "8abb2f1d86890a2dfb989f9a77cfcfd3e47c2a354b01111771326f8aa26e0254"
 @pytest.mark.parametrize(
     "line", ["six @ {url}", "{url}", "six @ {url}#sha256={hash}", "six @ {url} --hash=sha256:{hash}"]
 )
-def test_a_direct_url_is_taken(line: str, resolver: ResolverName, converted: Callable[..., Converted]) -> None:
-    text = line.format(url=f"{SIX}six-1.16.0-py2.py3-none-any.whl", hash=SIX_HASH)
+def test_a_direct_url_is_taken(
+    line: str, resolver: ResolverName, six_url: str, converted: Callable[..., Converted]
+) -> None:
+    text = line.format(url=six_url, hash=SIX_HASH)
     found = converted({"requirements.txt": f"{text}\n"}, options=IndexOptions(), resolver=resolver)
     assert [(each.filename, each.sha256) for each in found.wheels] == [("six-1.16.0-py2.py3-none-any.whl", SIX_HASH)]
 
@@ -532,9 +562,9 @@ def test_a_direct_url_is_taken(line: str, resolver: ResolverName, converted: Cal
 @pytest.mark.parametrize("resolver", ["uv", "pip"])
 @pytest.mark.parametrize("line", ["six @ {url}#sha256={hash}", "six @ {url} --hash=sha256:{hash}"])
 def test_a_direct_url_with_another_hash_is_refused(
-    line: str, resolver: ResolverName, base: Path, converted: Callable[..., Converted]
+    line: str, resolver: ResolverName, six_url: str, base: Path, converted: Callable[..., Converted]
 ) -> None:
-    text = line.format(url=f"{SIX}six-1.16.0-py2.py3-none-any.whl", hash="0" * 64)
+    text = line.format(url=six_url, hash="0" * 64)
     with pytest.raises(HashMismatchError, match=f"six.*{'0' * 64}.*{SIX_HASH}"):
         converted({"requirements.txt": f"{text}\n"}, options=IndexOptions(), resolver=resolver)
     assert not base.exists()

@@ -220,6 +220,26 @@ def test_a_pyproject_of_odd_types_is_no_crash(content: str, tmp_path: Path) -> N
     assert roots(found) in ([("project", ".")], [("modules", ".")])
 
 
+@pytest.mark.parametrize(
+    "declared",
+    [
+        '[tool.uv.sources]\nlib = { path = "libs/lib", editable = true }\n',
+        '[tool.uv.sources]\nlib = [{ path = "libs/lib", marker = "a" }, { index = "x" }]\n',
+        '[tool.poetry.dependencies]\nlib = { path = "./libs/lib", develop = true }\nother = "^1"\n',
+        '[tool.poetry.dependencies]\nlib = { path = "libs/lib" }\nout = { path = "../lib" }\nno = { path = "no" }\n',
+    ],
+)
+def test_a_project_that_another_declares_by_its_path_is_one_too(declared: str, tmp_path: Path) -> None:
+    found = detected(tmp_path, {"pyproject.toml": PROJECT + declared, "libs/lib/pyproject.toml": PROJECT})
+    assert roots(found) == [("project", "."), ("project", "libs/lib")]
+
+
+def test_projects_that_declare_each_other_are_found_once(tmp_path: Path) -> None:
+    path = '[tool.uv.sources]\nx = {{ path = "../{}" }}\n'.format
+    found = detected(tmp_path, {"a/pyproject.toml": PROJECT + path("b"), "b/pyproject.toml": PROJECT + path("a")})
+    assert roots(found) == [("project", "a"), ("project", "b")]
+
+
 # --- wrappers and single folders ------------------------------------------------------------------------------------
 
 

@@ -25,6 +25,7 @@ from depload.errors import (
     ProtectedPackageError,
     RequirementsError,
     ResolutionError,
+    SourceError,
 )
 from depload.fetcher import Download
 from depload.indexes import redact
@@ -129,10 +130,23 @@ class Collection:
         ]
         if self._of("modules"):
             found.append((Path(), self._modules(), "built from loose modules"))
-        return _by_name(
-            (_Own(Ingredient(wheel, origin, requested=True), frozenset(extras[at])) for at, wheel, origin in found),
-            self.label,
-        )
+        owns = [_Own(Ingredient(wheel, origin, requested=True), frozenset(extras[at])) for at, wheel, origin in found]
+        return self._without_paths(_by_name(owns, self.label))
+
+    def _without_paths(self, owns: dict[str, _Own]) -> dict[str, _Own]:
+        """Projects may require others by where they lie; those must be in the source, and then their names do."""
+        for name, own in owns.items():
+            paths = [each for each in own.ingredient.wheel.requires if (each.url or "").startswith("file:")]
+            if lacking := [each.name for each in paths if canonicalize_name(each.name) not in owns]:
+                who = own.ingredient.origin.removeprefix("built from ")
+                what = f"{who} requires {', '.join(lacking)} by path, which is not in the source"
+                raise SourceError(f"{what}; put that project into it as a folder, or a wheel of it")
+            if paths:
+                to = self.scratch / "by-name" / name
+                to.mkdir(parents=True)
+                wheel = wheels.read(wheels.without_paths(own.ingredient.wheel.path, to))
+                owns[name] = replace(own, ingredient=replace(own.ingredient, wheel=wheel))
+        return owns
 
     def _fitting(self, files: Iterable[Path]) -> list[Wheel]:
         """The source's own wheels; all faults of all of them at once. Of one version for several targets, the best."""
@@ -151,15 +165,15 @@ class Collection:
 
     def _installed(self) -> Iterator[tuple[Root, Wheel]]:
         """Packages that somebody installed into the source, as wheels; all that do not fit the target at once."""
-        roots = self._of("installed")
         packed = []
-        for at, root in enumerate(roots):
+        for at, root in enumerate(self._of("installed")):
             to = self.scratch / "installed" / str(at)
             to.mkdir(parents=True)
-            packed.append(installed.pack(root.location, root.path, to))
-        if faults := [fault for file in packed for fault in wheels.faults(file, self.target)]:
+            packed.append((root, installed.pack(root.location, root.path, to)))
+        faults = [Fault(root.path, fault.what) for root, file in packed for fault in wheels.faults(file, self.target)]
+        if faults:
             raise InvalidWheelError(self.label, faults)
-        return zip(roots, map(wheels.read, packed), strict=True)
+        return ((root, wheels.read(file)) for root, file in packed)
 
     def _modules(self) -> Wheel:
         loose = [
@@ -235,7 +249,7 @@ class Collection:
     def _choose(self, package: LockedPackage, hashes: Sequence[str]) -> LockedFile:
         """The wheel that fits the target best, else the sdist; of those that the source's hashes allow."""
         allowed = [file for file in package.files if _is_allowed(file, hashes)]
-        if not allowed:
+        if package.files and not allowed:
             raise HashMismatchError(
                 f"{package.name} {package.version}",
                 hashes,
@@ -246,7 +260,7 @@ class Collection:
             return min(ranked, key=lambda pair: pair[0])[1]
         if sdist := next((file for file in allowed if not file.is_wheel), None):
             return sdist
-        names = ", ".join(file.filename for file in allowed)
+        names = ", ".join(file.filename for file in allowed) or package.directory
         raise ResolutionError(
             f"{package.name} {package.version} has no file that fits: there is {names}", str(self.target)
         )

@@ -246,7 +246,9 @@ class _Walk:
             self._ignore(anchor.folder / first, many if len(files) > 1 else layouts.no_source(files[0]))
 
     def _project(self, folder: Path) -> None:
-        """A project owns what lies below it; beside its own files only lists, wheels and workspace members count."""
+        """A project owns what lies below it; beside its own files only lists, wheels and what it declares count."""
+        if any(root.kind == "project" and root.location == folder for root in self.roots):
+            return
         self._add("project", folder)
         entries = self._entries(folder, say=False)
         self._lists(folder, entries, of_project=True)
@@ -258,7 +260,10 @@ class _Walk:
             elif entry.suffix == ".whl":
                 self._add("wheel", entry)
         for member in layouts.workspace_members(folder):
-            self._folder(member, _Anchor(member))
+            self._project(member)
+        for path in layouts.path_dependencies(folder):
+            if path.is_relative_to(self.place.top) and path.is_dir() and layouts.is_project(path):
+                self._project(path)
 
     def _wheels_below(self, folder: Path) -> None:
         """Wheels that lie in a folder of their own beside a project."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
+import os
 import re
 import sys
 import tarfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from depload import imports, installed
@@ -18,7 +20,6 @@ else:
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from pathlib import Path
 
 _JUNK_FOLDERS = {
     "__pycache__": "bytecode cache",
@@ -186,6 +187,19 @@ def workspace_members(folder: Path) -> Iterator[Path]:
         below = member.relative_to(folder).as_posix()
         if is_project(member) and not any(fnmatch.fnmatch(below, out) for out in excluded):
             yield member
+
+
+def path_dependencies(folder: Path) -> Iterator[Path]:
+    """Projects and wheels beside a project that it declares by path, as uv and Poetry let it."""
+    if not (folder / "pyproject.toml").is_file():
+        return
+    tool = _table(_toml(folder / "pyproject.toml"), "tool")
+    for declared in (_table(tool, "uv", "sources"), _table(tool, "poetry", "dependencies")):
+        for value in declared.values():
+            for choice in value if isinstance(value, list) else [value]:  # one for each marker
+                path = choice.get("path") if isinstance(choice, dict) else None
+                if isinstance(path, str):
+                    yield Path(os.path.realpath(folder / path))
 
 
 def _patterns(value: object) -> list[str]:

@@ -9,7 +9,9 @@ import base64
 import csv
 import hashlib
 import io
+import re
 import sys
+import tempfile
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -186,6 +188,18 @@ def pack(path: Path, dist_info: str, members: Mapping[str, bytes | Path]) -> Pat
         record.writerow((f"{dist_info}/RECORD", "", ""))
         opened.writestr(member_info(f"{dist_info}/RECORD"), rows.getvalue())
     return path
+
+
+def without_paths(path: Path, to: Path) -> Path:
+    """The wheel below ``to``, requiring by name alone what it requires by a ``file:`` URL: it leaves those files."""
+    with tempfile.TemporaryDirectory(dir=to) as unpacked, zipfile.ZipFile(path) as opened:
+        dist_info = _dist_info(opened)
+        opened.extractall(unpacked)
+        files = (file for file in Path(unpacked).rglob("*") if file.is_file())
+        members: dict[str, bytes | Path] = {file.relative_to(unpacked).as_posix(): file for file in files}
+        del members[f"{dist_info}/RECORD"]
+        text = re.sub(r"(?m)^(Requires-Dist: .*?) *@ *file:[^\s;]+", r"\1", _text(opened, f"{dist_info}/METADATA"))
+        return pack(to / path.name, dist_info, {**members, f"{dist_info}/METADATA": text.encode()})
 
 
 def _opened(content: bytes | Path) -> BinaryIO:
