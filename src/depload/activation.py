@@ -127,7 +127,8 @@ def prove(names: list[str], packages: dict[str, dict[str, Any]], archive: str | 
         imported = {name: _imported(name, _owner(name, owners)) for name in names}
     facts["imported"] = imported
     facts["strangers"] = _strangers(facts["site"], packages) if facts["site"] else []
-    facts["seconds"] = round(time.perf_counter() - started, 4)
+    # Another thread may have activated it meanwhile: then that is what it took.
+    facts["seconds"] = round(max(time.perf_counter() - started, facts.get("seconds", 0.0)), 4)
     return facts
 
 
