@@ -636,6 +636,8 @@ def test_the_first_failure_ends_the_others_and_leaves_nothing(site: Site, to: Pa
 def test_an_interrupt_ends_it_at_once_and_leaves_nothing(site: Site, to: Path, cache: Path) -> None:
     site.plan(hangs)
     script = """
+        import signal
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background inherits it as ignored
         class Told(Progress):
             def downloaded(self, filename, done, total):
                 print(done, flush=True)

@@ -67,8 +67,8 @@ def test_it_is_a_wheelhouse_to_pip_and_its_lock_one_to_uv(converted: Converted, 
     here = str(tmp_path / "unzipped")
     pip = [sys.executable, "-m", "pip", "install", "--no-index", "--find-links", here, "--target"]
     subprocess.run([*pip, str(tmp_path / "pip"), "alpha", "beta"], check=True, capture_output=True)
-    uv = [str(tools.uv()), "pip", "install", "--offline", "--target", str(tmp_path / "uv"), "-r", "pylock.toml"]
-    subprocess.run(uv, check=True, capture_output=True, cwd=here)
+    uv = [str(tools.uv()), "pip", "install", "--offline", "--python", sys.executable, "--target", str(tmp_path / "uv")]
+    subprocess.run([*uv, "-r", "pylock.toml"], check=True, capture_output=True, cwd=here)
     for place in ("pip", "uv"):
         assert (tmp_path / place / "alpha" / "__init__.py").read_text() == "NAME = 'alpha'\n"
 
