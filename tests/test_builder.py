@@ -324,6 +324,13 @@ def test_what_is_no_file_does_not_stop_a_build(tmp_path: Path) -> None:
     assert stat.S_ISFIFO((source / "pipe").stat().st_mode)
 
 
+@pytest.mark.parametrize("folder", ["build", "dist", "node_modules"])
+def test_data_of_a_package_may_be_called_like_what_a_build_leaves(folder: str, tmp_path: Path) -> None:
+    code = f"import os\nassert os.path.exists('acme/{folder}/data.txt') and not os.path.exists('{folder}')"
+    files = {**with_code(code), f"acme/{folder}/data.txt": "", f"{folder}/stale.txt": ""}
+    assert modules(built(tmp_path, files, options=OFFLINE)) == ["acme/__init__.py"]
+
+
 def test_a_package_called_build_or_dist_is_built(tmp_path: Path) -> None:
     files = project("build")
     assert modules(built(tmp_path, files, options=OFFLINE)) == ["build/__init__.py"]

@@ -338,6 +338,9 @@ def test_a_line_and_its_constraint_must_both_allow_the_hash(index: Path, convert
     one, other = sha(index, "alpha-1.0"), sha(index, "alpha-1.1")
     files: Files = {"requirements.txt": f"-c c.txt\nalpha {one}\n", "c.txt": f"alpha==1.0 {one} {other}\n"}
     assert versions(converted(files)) == {"alpha": "1.0"}
+    files["c.txt"] = f"alpha==1.0 {other}\n"
+    with pytest.raises(HashMismatchError, match="the constraint on alpha has another hash"):
+        converted(files)
     files["c.txt"] = f"alpha==1.1 {one} {other}\n"
     with pytest.raises(HashMismatchError, match=r"alpha 1\.1"):
         converted(files)
@@ -430,6 +433,11 @@ CANNOT: dict[str, tuple[Files, type[DeploadError], str]] = {
         {"requirements.txt": "-e .\ngit+https://host/x\n../outside\n"},
         RequirementsError,
         r"(?s)requirements\.txt:1.*requirements\.txt:2.*requirements\.txt:3",
+    ),
+    "a directory with a hash": (
+        {**below("acme", project("acme")), "requirements.txt": f"./acme --hash=sha256:{'0' * 64}\n"},
+        RequirementsError,
+        r"requirements\.txt:1: a directory has no hash; put a wheel of it there",
     ),
     "a backend that fails": (
         {**project("acme"), "backend.py": "raise ValueError('the reason')\n"},

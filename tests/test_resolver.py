@@ -321,6 +321,15 @@ def test_without_the_tool_that_is_said(
         resolve(["six"], [], RUNNING, options=IndexOptions(no_index=True), scratch=tmp_path, resolver=asked)
 
 
+def test_a_uv_that_is_too_old_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = tmp_path / "uv"
+    old.write_text("#!/bin/sh\necho \"error: unexpected argument '--format' found\" >&2\nexit 2\n")
+    old.chmod(0o755)
+    monkeypatch.setattr(tools, "uv", lambda: str(old))
+    with pytest.raises(ToolMissingError, match=r"needs uv 0\.6\.15, which is not here; .* pip install -U uv"):
+        resolve(["six"], [], RUNNING, options=IndexOptions(no_index=True), scratch=tmp_path)
+
+
 def test_pip_stands_in_where_there_is_no_uv(tmp_path: Path, index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tools, "uv", lambda: None)
     options = IndexOptions(no_index=True, find_links=(str(index),))

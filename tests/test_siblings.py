@@ -167,6 +167,17 @@ def test_further_down_a_sibling_counts_where_nothing_else_has_the_name(
     assert run(where, "from user_modules.jobs.daily import a; answer = a.answer") == expected
 
 
+def test_a_package_that_is_there_is_not_completed_from_the_folder(tmp_path: Path) -> None:
+    where = site(tmp_path, {"jobs/a.py": "import json.extra\n", "jobs/json/extra.py": ""})
+    code = """
+        try:
+            from user_modules.jobs import a
+        except ModuleNotFoundError as error:
+            answer = str(error)
+        """
+    assert run(where, code) == "No module named 'json.extra'"
+
+
 def test_no_name_of_the_folder_appears_outside_of_it(tmp_path: Path) -> None:
     where = site(tmp_path, {"job.py": "import helpers\n", "helpers.py": "", "json.py": "import decimal\n"})
     code = """

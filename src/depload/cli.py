@@ -209,11 +209,15 @@ def _progress() -> Any:  # noqa: ANN401 - a context manager of a Progress
 class _Lines:
     """Progress as lines on standard error."""
 
+    def __init__(self) -> None:
+        self._told: set[str] = set()
+
     def phase(self, name: str) -> None:
         click.echo(f"{name} ...", err=True)
 
     def downloaded(self, filename: str, done: int, total: int | None) -> None:
-        if total and done == total:
+        if total and done == total and filename not in self._told:
+            self._told.add(filename)
             click.echo(f"  {filename}", err=True)
 
 

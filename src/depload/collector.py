@@ -6,17 +6,14 @@ One resolution over everything: the wheels that the source holds or that are bui
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
 
-from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from depload import builder, fetcher, imports, installed, lockfile, requirements, resolver, wheels
+from depload import asks, builder, fetcher, imports, installed, resolver, wheels
 from depload.builder import Buildable, LooseFile
 from depload.errors import (
     Fault,
@@ -34,10 +31,12 @@ from depload.wheelhouse import Ingredient
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from packaging.requirements import Requirement
+
+    from depload.asks import Asks
     from depload.formats import Kind, Root
     from depload.indexes import IndexOptions
     from depload.lockfile import LockedFile, LockedPackage
-    from depload.requirements import Line, Requirements
     from depload.resolver import ResolverName
     from depload.target import Target
     from depload.wheels import Wheel
@@ -60,69 +59,42 @@ class Collection:
 
     def wheels(self, constraints: Sequence[Path] = ()) -> list[Ingredient]:
         """Every wheel that the source needs for the target. Raises what the stages raise; see ``pipeline.convert``."""
-        lists = self._lists(constraints)
-        self.options = _with_lists(self.options, lists)
-        locked = self._locked()
-        _refuse_protected((line.name or "", line.origin) for line in lists.lines)
-        hashes = _hashes(lists, locked, self.target)
+        asked = asks.read(self.roots, constraints, self.target, self.label)
+        self.options = asks.with_lists(self.options, asked.lists)
+        _refuse_protected(asked.origins)
         self.phase("build")
-        local = self._local(lists, locked, hashes)
-        _refuse_protected((name, own.ingredient.origin) for name, own in local.items())
+        local = self._local(asked)
+        _refuse_protected({name: (own.ingredient.origin,) for name, own in local.items()})
         self.phase("resolve")
-        packages = self._resolve(lists, locked, local)
+        packages = self._resolve(asked, local)
         self.phase("fetch")
         wanted = [package for package in packages if package.name not in local]
-        self._require_hashes(lists, wanted, hashes)
-        asked = {line.name for line in lists.lines} | {package.name for package in locked}
-        ingredients = [own.ingredient for own in local.values()] + self._fetched(wanted, hashes, asked)
+        self._require_hashes(asked, wanted)
+        ingredients = [own.ingredient for own in local.values()] + self._fetched(wanted, asked)
         self._warn_of_imports(ingredients)
         return ingredients
 
     def _of(self, *kinds: Kind) -> list[Root]:
         return [root for root in self.roots if root.kind in kinds]
 
-    # --- what the source asks for ---
-
-    def _lists(self, constraints: Sequence[Path]) -> Requirements:
-        """The source's requirements that count on the target, and the constraints of all."""
-        lists = requirements.merge([requirements.read(root.location, root.top) for root in self._of("requirements")])
-        files = [file.resolve() for file in constraints]
-        given = [requirements.read(file, file.parent) for file in files]
-        return replace(
-            lists,
-            lines=tuple(line for line in lists.lines if _counts(line, self.target)),
-            constraints=(*lists.constraints, *(line for more in given for line in (*more.lines, *more.constraints))),
-        )
-
-    def _locked(self) -> list[LockedPackage]:
-        """The packages of the source's pylock.toml files."""
-        found = []
-        for root in self._of("pylock"):
-            packages = _read_lock(root, self.target, self.label)
-            _refuse_protected((package.name, root.path) for package in packages)
-            found += packages
-        return found
-
     # --- what the source holds itself ---
 
-    def _local(
-        self, lists: Requirements, locked: Sequence[LockedPackage], hashes: Mapping[str, tuple[str, ...]]
-    ) -> dict[str, _Own]:
+    def _local(self, asked: Asks) -> dict[str, _Own]:
         """Wheels that the source holds or that are built from it, by package."""
         files = {root.location: root.path for root in self._of("wheel")}
         projects = {root.location: root.path for root in self._of("project", "sdist")}
         extras: dict[Path, set[str]] = defaultdict(set)
-        for line in lists.lines:
+        for line in asked.lists.lines:
             if line.path is not None:
                 (files if line.path.suffix == ".whl" else projects).setdefault(line.path, line.origin)
-                extras[line.path] |= _requirement(line).extras
-                _check_hashes(line.path, line.hashes)
-        for package in locked:
+                extras[line.path] |= asks.requirement(line).extras
+                asks.check_hashes(line.path, line.hashes)
+        for package in asked.locked:
             if package.directory is not None:
                 projects.setdefault(Path(package.directory), package.name)
         fitting = self._fitting(files)
         for wheel in fitting:
-            _check_hashes(wheel.path, hashes.get(wheel.name, ()))
+            asks.check_hashes(wheel.path, asked.hashes.get(wheel.name, ()))
         found = [
             *((wheel.path, wheel, files[wheel.path]) for wheel in fitting),
             *((path, wheel, f"built from {label}") for path, wheel, label in self._built(projects)),
@@ -187,47 +159,44 @@ class Collection:
 
     # --- what resolution finds for it ---
 
-    def _resolve(
-        self, lists: Requirements, locked: Sequence[LockedPackage], local: Mapping[str, _Own]
-    ) -> tuple[LockedPackage, ...]:
+    def _resolve(self, asked: Asks, local: Mapping[str, _Own]) -> tuple[LockedPackage, ...]:
         """The packages that the source lacks. A lock alone is the answer already, and what is complete needs none."""
-        named = [line.requirement for line in lists.lines if line.path is None]
+        named = [line.requirement for line in asked.lists.lines if line.path is None]
+        constraints = [line.requirement for line in asked.lists.constraints]
         extras = any(own.extras for own in local.values())
-        if not (named or locked or lists.constraints or extras) and _is_complete(local, self.target):
+        if not (named or asked.locked or constraints or extras) and _is_complete(local, self.target):
             return ()
-        if locked and not (named or lists.constraints) and local.keys() <= {package.name for package in locked}:
-            return tuple(locked)
-        asked = [*named, *(_pinned(package) for package in locked if package.name not in local)]
-        asked += [own.requirement for own in local.values()]
+        if asked.locked and not (named or constraints) and local.keys() <= {package.name for package in asked.locked}:
+            return asked.locked
         return resolver.resolve(
-            asked,
-            [line.requirement for line in lists.constraints],
+            [
+                *named,
+                *(asks.pinned(package) for package in asked.locked if package.name not in local),
+                *(own.requirement for own in local.values()),
+            ],
+            constraints,
             self.target,
             options=self.options,
             scratch=self.scratch,
             resolver=self.resolver,
         )
 
-    def _require_hashes(
-        self, lists: Requirements, wanted: Sequence[LockedPackage], hashes: Mapping[str, tuple[str, ...]]
-    ) -> None:
+    def _require_hashes(self, asked: Asks, wanted: Sequence[LockedPackage]) -> None:
         """As in pip, ``--require-hashes`` is for what others need as well."""
         what = "is needed as well and has no --hash, and --require-hashes wants one for each"
-        faults = [Fault("", f"{each.name} {what}") for each in wanted if each.name not in hashes]
-        if faults and lists.require_hashes:
+        faults = [Fault("", f"{each.name} {what}") for each in wanted if each.name not in asked.hashes]
+        if faults and asked.lists.require_hashes:
             raise RequirementsError(self.label, faults)
 
-    def _fetched(
-        self, wanted: Sequence[LockedPackage], hashes: Mapping[str, tuple[str, ...]], asked: set[str | None]
-    ) -> list[Ingredient]:
+    def _fetched(self, wanted: Sequence[LockedPackage], asked: Asks) -> list[Ingredient]:
         """Download what is not local; what comes as an sdist is built."""
-        files = [self._choose(package, hashes.get(package.name, ())) for package in wanted]
+        files = [self._choose(package, asked.hashes.get(package.name, ())) for package in wanted]
         to = self.scratch / "fetched"
         to.mkdir()
         downloads = [Download(file.location, file.filename, file.sha256, file.size) for file in files]
         paths = fetcher.fetch(downloads, to, options=self.options, progress=self.progress)
         for package, path in zip(wanted, paths, strict=True):
-            _check_hashes(path, hashes.get(package.name, ()))
+            asks.check_hashes(path, asked.hashes.get(package.name, ()))
         built = self._built_sdists(
             {path: package for package, path in zip(wanted, paths, strict=True) if path.suffix != ".whl"}
         )
@@ -235,7 +204,7 @@ class Collection:
         for package, file, path in zip(wanted, files, paths, strict=True):
             wheel = wheels.read(built[path]) if path in built else wheels.read(path, sha256=file.sha256)
             origin = redact(file.location) if "://" in file.location else Path(file.location).name
-            found.append(Ingredient(wheel, origin, requested=package.name in asked))
+            found.append(Ingredient(wheel, origin, requested=package.name in asked.origins))
         return found
 
     def _built_sdists(self, sdists: Mapping[Path, LockedPackage]) -> dict[Path, Path]:
@@ -248,7 +217,7 @@ class Collection:
 
     def _choose(self, package: LockedPackage, hashes: Sequence[str]) -> LockedFile:
         """The wheel that fits the target best, else the sdist; of those that the source's hashes allow."""
-        allowed = [file for file in package.files if _is_allowed(file, hashes)]
+        allowed = [file for file in package.files if asks.is_allowed(file, hashes)]
         if package.files and not allowed:
             raise HashMismatchError(
                 f"{package.name} {package.version}",
@@ -288,81 +257,11 @@ class _Own:
         return f"{self.ingredient.wheel.name}{extras} @ {self.ingredient.wheel.path.as_uri()}"
 
 
-def _refuse_protected(asked: Iterable[tuple[str, str]]) -> None:
+def _refuse_protected(asked: Mapping[str, Sequence[str]]) -> None:
     """Raise ProtectedPackageError where the source itself names what belongs to the platform."""
-    who: dict[str, list[str]] = defaultdict(list)
-    for name, origin in asked:
+    for name, origins in asked.items():
         if name in resolver.PROTECTED:
-            who[name].append(origin)
-    for name, origins in who.items():
-        raise ProtectedPackageError(name, origins)
-
-
-def _requirement(line: Line) -> Requirement:
-    """The line as PEP 508 has it; a path whose name nobody said gets one that does not matter."""
-    unnamed = f"unnamed{line.requirement.removeprefix(str(line.path))}"
-    return Requirement(unnamed if line.name is None else line.requirement)
-
-
-def _counts(line: Line, target: Target) -> bool:
-    marker = _requirement(line).marker
-    return marker is None or marker.evaluate({**target.environment(), "extra": ""})
-
-
-def _with_lists(options: IndexOptions, lists: Requirements) -> IndexOptions:
-    """The options with those of the source's requirements files, which pip lets count as if given beside them."""
-    return replace(
-        options,
-        index_url=options.index_url if lists.index_url is None else lists.index_url,
-        extra_index_urls=(*options.extra_index_urls, *lists.extra_index_urls),
-        find_links=(*options.find_links, *lists.find_links),
-        no_index=options.no_index or lists.no_index,
-        pre=options.pre or lists.pre,
-        prefer_binary=options.prefer_binary or lists.prefer_binary,
-        only_binary=(*options.only_binary, *lists.only_binary),
-        no_binary=(*options.no_binary, *lists.no_binary),
-        trusted_hosts=(*options.trusted_hosts, *lists.trusted_hosts),
-    )
-
-
-def _read_lock(root: Root, target: Target, label: str) -> list[LockedPackage]:
-    try:
-        return [_located(package, root) for package in lockfile.read(root.location.read_text("utf-8"), target)]
-    except lockfile.InvalidLockError as error:
-        raise RequirementsError(label, [Fault(root.path, fault) for fault in error.faults]) from error
-    except UnicodeDecodeError as error:
-        raise RequirementsError(label, [Fault(root.path, str(error))]) from error
-
-
-def _located(package: LockedPackage, root: Root) -> LockedPackage:
-    """The package with paths that are relative to the lock made absolute; they may not leave the source."""
-    if package.directory is not None:
-        return replace(package, directory=str(_below(root, package.directory)))
-    return replace(package, files=tuple(_located_file(file, root) for file in package.files))
-
-
-def _located_file(file: LockedFile, root: Root) -> LockedFile:
-    if urlsplit(file.location).scheme in ("http", "https"):
-        return file
-    path = unquote(urlsplit(file.location).path) if file.location.startswith("file:") else file.location
-    return replace(file, location=str(_below(root, path)))
-
-
-def _below(root: Root, path: str) -> Path:
-    place = (root.location.parent / path).resolve()
-    if not place.is_relative_to(root.top.resolve()):
-        raise lockfile.InvalidLockError(f"{path} lies outside of the source")
-    if not place.exists():
-        raise lockfile.InvalidLockError(f"{path} is not in the source")
-    return place
-
-
-def _pinned(package: LockedPackage) -> str:
-    """A locked package as a requirement: by its version where an index has it, else by its file."""
-    file = package.files[0]
-    if package.version is not None and "://" in file.location:
-        return f"{package.name}=={package.version}"
-    return f"{package.name} @ {file.location if '://' in file.location else Path(file.location).as_uri()}"
+            raise ProtectedPackageError(name, origins)
 
 
 def _by_name(owns: Iterable[_Own], label: str) -> dict[str, _Own]:
@@ -411,43 +310,3 @@ def _is_met(requirement: Requirement, own: _Own | None) -> bool:
     plain = not requirement.extras and not requirement.url
     version = own.ingredient.wheel.version if own else ""
     return own is not None and plain and requirement.specifier.contains(version, prereleases=True)
-
-
-def _hashes(lists: Requirements, locked: Sequence[LockedPackage], target: Target) -> dict[str, tuple[str, ...]]:
-    """The hashes that a file of each package must have one of: of its lines, and of its constraints."""
-    found = _hashes_by_name(lists.lines)
-    for name, hashes in _hashes_by_name(line for line in lists.constraints if _counts(line, target)).items():
-        found[name] = tuple(each for each in hashes if each in found.get(name, hashes)) or found[name]
-    for package in locked:
-        if package.files and all(file.sha256 for file in package.files):
-            found.setdefault(package.name, tuple(f"sha256:{file.sha256}" for file in package.files))
-    return found
-
-
-def _hashes_by_name(lines: Iterable[Line]) -> dict[str, tuple[str, ...]]:
-    found: dict[str, tuple[str, ...]] = {}
-    for line in lines:
-        if line.name and line.hashes:
-            found[line.name] = (*found.get(line.name, ()), *line.hashes)
-    return found
-
-
-def _is_allowed(file: LockedFile, hashes: Sequence[str]) -> bool:
-    """Whether a file may have one of the hashes: of other algorithms than the lock's only the file itself can tell."""
-    if not hashes or not file.sha256:
-        return True
-    return f"sha256:{file.sha256}" in hashes or not all(each.startswith("sha256:") for each in hashes)
-
-
-def _check_hashes(path: Path, hashes: Sequence[str]) -> None:
-    if not hashes:
-        return
-    found = {}
-    for algorithm in {each.partition(":")[0] for each in hashes}:
-        digest = hashlib.new(algorithm)
-        with path.open("rb") as file:
-            while data := file.read(wheels.CHUNK):
-                digest.update(data)
-        found[algorithm] = f"{algorithm}:{digest.hexdigest()}"
-    if not set(found.values()) & set(hashes):
-        raise HashMismatchError(path.name, hashes, ", ".join(found.values()))

@@ -92,6 +92,7 @@ def _choose(name: ResolverName | None, options: IndexOptions, scratch: Path) -> 
 
 # --- uv -------------------------------------------------------------------------------------------------------------
 
+_OLDEST_UV = "0.6.15"  # the first that writes pylock.toml
 # The glibc versions that `uv pip compile --python-platform` knows; the newest that is not too new is taken.
 _UV_GLIBC = (40, 39, 38, 37, 36, 35, 34, 33, 32, 31, 28, 17)
 _BUILD_FAILED = re.compile(r"Failed to (?:download and build|build|prepare|read metadata from)[^`]*`([^`]+)`")
@@ -172,6 +173,8 @@ def _uv_platform(target: Target) -> str:
 
 def _uv_error(said: str, target: str) -> DeploadError:
     """What uv says, without its frames, its temporary names and what the error says anyway."""
+    if "unexpected argument" in said:
+        return ToolMissingError(f"uv {_OLDEST_UV}", "resolving requirements", "install it with: pip install -U uv")
     text = re.sub(
         r"(?m)^warning: .*\n?|^[ \t]*(?:error: |cause: |Caused by: |[\u00d7\u2570\u2500\u25b6\u2502]+ *)+", "", said
     )
