@@ -129,6 +129,7 @@ class _Uv:
     def _compile(self, form: str, requirements: Path, constraints: Path, target: Target, *more: str) -> tools.Finished:
         command = [self._uv, "pip", "compile", str(requirements), "--constraint", str(constraints), "--format", form]
         command += ["--no-header", "--quiet", "--color=never", "--no-progress", "--no-python-downloads", *more]
+        command += ["--generate-hashes"] if form == "pylock.toml" else []  # older uv leaves them out of a lock too
         command += _uv_target(target)
         command += self._options.uv_compile_arguments()
         environment = self._environment
