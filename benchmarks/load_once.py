@@ -25,8 +25,8 @@ if way == "depload-warm":
 if way.startswith("floor"):
     config["spark.executorEnv.PYTHONPATH"] = prepared[way]
 
-import depload  # noqa: E402
-from depload.embedded import spark_session  # noqa: E402
+import depload  # noqa: E402 - DEPLOAD_SITES is set before anything may look at it
+from depload.embedded import spark_session  # noqa: E402 - as above
 
 
 def import_all(_rows: object) -> list[str]:
@@ -35,7 +35,7 @@ def import_all(_rows: object) -> list[str]:
     return [importlib.import_module(name).__version__ for name in ("pandas", "sklearn")]
 
 
-def install(wheels: str, target: str, uv: str):  # noqa: ANN201
+def install(wheels: str, target: str, uv: str):  # noqa: ANN201 - a function for workers, pickled by value
     def install_and_import(_rows: object) -> list[str]:
         import fcntl
         import importlib

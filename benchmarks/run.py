@@ -202,7 +202,7 @@ def _load_once(way: str, prepared: dict[str, str], scratch: Path) -> dict[str, f
         _load_once_in(way, prepared, work)
         work = tempfile.mkdtemp(dir=scratch)
     os.sync()
-    time.sleep(1)
+    time.sleep(1)  # what the run before left to the disk and to ending Java processes is not this one's time
     return _load_once_in(way, prepared, work)
 
 
