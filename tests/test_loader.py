@@ -14,6 +14,7 @@ from depload import tools
 from depload.errors import (
     AlreadyImportedError,
     AlteredWheelhouseError,
+    DriverError,
     NotAWheelhouseError,
     SparkSessionError,
     TargetMismatchError,
@@ -368,6 +369,15 @@ def test_a_module_imported_before_in_another_version_is_named_with_the_remedy(
     assert "restart the Python process, and load first" in str(raised.value)
     assert sys.path == before
     del sys.modules["earlier"]
+
+
+def test_a_name_that_the_driver_cannot_import_is_named_with_its_reason(published: Callable[..., Converted]) -> None:
+    converted = published(unsound=("1.0", {"unsound.py": "raise OSError('libgomp.so.1 is missing')\n"}))
+    before = list(sys.path)
+    with pytest.raises(DriverError) as raised:
+        load(converted.path, imports=["unsound"])
+    assert raised.value.faults == (("unsound", "OSError: libgomp.so.1 is missing"),)
+    assert sys.path == before
 
 
 def test_two_wheelhouses_that_disagree_are_refused(published: Callable[..., Converted]) -> None:

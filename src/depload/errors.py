@@ -286,6 +286,20 @@ class TargetMismatchError(LoadError):
         )
 
 
+class DriverError(LoadError):
+    """The driver cannot activate the wheelhouse, or cannot import what it brings."""
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        super().__init__(tuple(faults))
+        self.faults = tuple(faults)
+
+    def __str__(self) -> str:
+        return (
+            f"the driver cannot import what the wheelhouse brings:\n{_listed(self.faults)}\n"
+            "Add what the package needs (a dependency to the source, a system library to the machine), and load again."
+        )
+
+
 class Conflict(NamedTuple):
     """A package that is there in another version than the wheelhouse brings."""
 

@@ -19,8 +19,8 @@ from depload import activation, runs, wheelhouse, wheels
 from depload.errors import (
     AlreadyImportedError,
     Conflict,
+    DriverError,
     Fault,
-    LoadError,
     SparkSessionError,
     TargetMismatchError,
     WheelhouseConflictError,
@@ -139,11 +139,11 @@ def _on_driver(run: Run, imports: list[str] | None) -> Process:
         owners = {name: wheel.name for wheel in run.manifest.wheels for name in wheel.names if name in wanted}
         facts["imported"] = {name: activation.located(name, owner, facts["site"]) for name, owner in owners.items()}
     driver = Process.of(facts)
-    broken = [f"{name}: {module.error}" for name, module in driver.imported.items() if module.error]
-    if driver.error or broken:
-        raise LoadError(
-            "the driver cannot import what the wheelhouse brings:\n  - " + (driver.error or "\n  - ".join(broken))
-        )
+    broken = [Fault(name, module.error) for name, module in driver.imported.items() if module.error]
+    if driver.error:
+        broken = [Fault("", driver.error)]
+    if broken:
+        raise DriverError(broken)
     return driver
 
 
