@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from conftest import OFFLINE, make_wheel
 from depload import runs, stores, tools, wheelhouse
-from depload.cleanup import cleanup
 from depload.errors import AlteredWheelhouseError, CleanupError, NotAWheelhouseError, StoreError
 from depload.pipeline import convert, verify
+from depload.removal import cleanup
 from depload.runs import open_run
 from depload.wheelhouse import Manifest
 

@@ -9,12 +9,12 @@ from depload._version import __version__
 
 if TYPE_CHECKING:
     from depload.archive import Limits
-    from depload.cleanup import Cleaned, cleanup
     from depload.errors import DeploadError
     from depload.formats import Detection
     from depload.indexes import IndexOptions
     from depload.loader import Loaded, load
     from depload.pipeline import Converted, convert, detect, verify
+    from depload.removal import Cleaned, cleanup
     from depload.target import Target
 
 __all__ = [
@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Cleaned": "cleanup",
+    "Cleaned": "removal",
     "Converted": "pipeline",
     "DeploadError": "errors",
     "Detection": "formats",
@@ -43,7 +43,7 @@ _HOMES = {
     "Limits": "archive",
     "Loaded": "loader",
     "Target": "target",
-    "cleanup": "cleanup",
+    "cleanup": "removal",
     "convert": "pipeline",
     "detect": "pipeline",
     "load": "loader",

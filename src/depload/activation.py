@@ -20,6 +20,7 @@ import importlib.metadata
 import importlib.util
 import json
 import os
+import platform
 import re
 import shutil
 import site as site_module
@@ -106,17 +107,7 @@ def prove(names: list[str], packages: dict[str, dict[str, Any]], archive: str | 
     the wheelhouse's packages that were imported from elsewhere before it could be activated.
     """
     started = time.perf_counter()
-    facts: dict[str, Any] = {
-        "host": socket.gethostname(),
-        "executor": _executor(),
-        "pid": os.getpid(),
-        "python": sys.version.split()[0],
-        "prefix": sys.prefix,
-        "site": None,
-        "digest": None,
-        "unpacked": False,
-        "error": None,
-    }
+    facts: dict[str, Any] = {**process(), "site": None, "digest": None, "unpacked": False, "error": None}
     owners = {name: package for package, about in packages.items() for name in about["names"]}
     imported: dict[str, dict[str, Any]] = {}
     try:
@@ -127,6 +118,7 @@ def prove(names: list[str], packages: dict[str, dict[str, Any]], archive: str | 
         imported = {name: _imported(name, _owner(name, owners)) for name in names}
     facts["imported"] = imported
     facts["strangers"] = _strangers(facts["site"], packages) if facts["site"] else []
+    facts["packages"] = packages_here()
     # Another thread may have activated it meanwhile: then that is what it took.
     facts["seconds"] = round(max(time.perf_counter() - started, facts.get("seconds", 0.0)), 4)
     return facts
@@ -160,6 +152,43 @@ def forget(path: list[str]) -> None:
 
 
 # --- what is true in this process -----------------------------------------------------------------------------------
+
+
+def environment() -> dict[str, Any]:
+    """This process and what can be imported in it, wheelhouse or not."""
+    return {**process(), "packages": packages_here()}
+
+
+def process() -> dict[str, Any]:
+    """Which process this is, and on what it runs."""
+    return {
+        "host": socket.gethostname(),
+        "executor": _executor(),
+        "pid": os.getpid(),
+        "python": sys.version.split()[0],
+        "prefix": sys.prefix,
+        "platform": platform.platform(),
+    }
+
+
+def packages_here() -> dict[str, str]:
+    """Version by normalised name (PEP 503) of every package on ``sys.path``; of several, the one that is imported."""
+    found: dict[str, str] = {}
+    for distribution in importlib.metadata.distributions():
+        name, version = _named(distribution)
+        if name:
+            found.setdefault(re.sub(r"[-_.]+", "-", name).lower(), version)
+    return dict(sorted(found.items()))
+
+
+def _named(distribution: importlib.metadata.Distribution) -> tuple[str, str]:
+    """Name and version, from the directory's name where it has both: parsing every METADATA takes ten times as long."""
+    stem, _, suffix = os.path.basename(str(getattr(distribution, "_path", ""))).rpartition(".")
+    name, _, version = stem.partition("-")
+    if suffix == "dist-info" and name and version:
+        return name, version
+    metadata = distribution.metadata
+    return str(metadata["Name"] or ""), str(metadata["Version"] or "")
 
 
 def _owner(name: str, owners: dict[str, str]) -> str | None:

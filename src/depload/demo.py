@@ -10,9 +10,9 @@ import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from depload.cleanup import cleanup
 from depload.errors import DeploadError, SourceError
 from depload.pipeline import convert
+from depload.removal import cleanup
 from depload.report import table
 
 if TYPE_CHECKING:

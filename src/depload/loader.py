@@ -10,24 +10,21 @@ import hashlib
 import shutil
 import sys
 import tempfile
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from depload import activation, runs, wheelhouse, wheels
+from depload import activation, runs, sessions, wheelhouse, wheels
 from depload.errors import (
     AlreadyImportedError,
     Conflict,
     DriverError,
     Fault,
-    SparkSessionError,
     TargetMismatchError,
     WheelhouseConflictError,
     WorkerError,
 )
 from depload.report import Process, Report, faults
-from depload.sessions import session_of
 from depload.target import Target
 
 if TYPE_CHECKING:
@@ -35,11 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from depload.runs import Run
-    from depload.sessions import Session, Task
+    from depload.sessions import Session
     from depload.wheelhouse import Manifest
-
-_ROUNDS = 8
-_HOLD, _LONGEST_HOLD = 0.05, 0.4  # seconds that a proof task keeps its slot, so that the others go to other slots
 
 
 @dataclass(frozen=True)
@@ -68,7 +62,7 @@ def load(path: str | os.PathLike[str], spark: Any = None, *, imports: Sequence[s
     WheelhouseConflictError, SparkSessionError, WorkerError; whichever it is, the driver's ``sys.path`` is as before.
     """
     run = runs.open_run(path)
-    session = session_of(spark)
+    session = sessions.session_of(spark)
     key = run.manifest.digest, session.key if session else None
     if key in _loaded and imports is None:
         return Loaded(run.path, run.manifest.digest, _loaded[key].site, _loaded[key].report)
@@ -267,42 +261,14 @@ _STRANGERS_REMEDY = (
 
 
 def _prove(session: Session, module: str, names: list[str], manifest: Manifest) -> tuple[Process, ...]:
-    """Ask every slot of every executor, in rounds until all have answered.
-
-    Slots that others keep busy, or that are fewer than the cores (tasks that need a GPU), cannot all be had: then each
-    executor must have answered, and a round must have brought nothing new.
-    """
-    answers: dict[tuple[str, str, int], Process] = {}
+    """What every worker answers after it has activated the wheelhouse and imported ``names``."""
     description = f"depload: prove {manifest.name} {manifest.digest[:12]} on every worker"
-    for attempt in range(_ROUNDS):
-        slots = session.slots()
-        known = len(answers)
-        task = _task(module, names, manifest.packages(), min(_HOLD * 2**attempt, _LONGEST_HOLD))
-        for facts in session.run(task, sum(slots.values()), description):
-            answers[facts["host"], facts["executor"], facts["pid"]] = Process.of(facts)
-        answered = Counter(executor for _, executor, _ in answers)
-        if "" in slots or all(answered[executor] >= count for executor, count in slots.items()):
-            break
-        if all(answered[executor] for executor in slots) and len(answers) == known:
-            break
-    missing = [executor for executor in slots if executor and not answered[executor]]
-    if missing:
-        raise SparkSessionError(
-            f"no proof from executor {', '.join(missing)}: in {_ROUNDS} rounds none of their slots took a task",
-            "load again when the cluster is less busy",
-        )
-    return tuple(answers[key] for key in sorted(answers))
+    packages = manifest.packages()
 
-
-def _task(module: str, names: list[str], packages: dict[str, Any], hold: float) -> Task:
-    """What runs on a worker. A nested function without globals is pickled by value: workers do not have depload."""
-
-    def prove(_rows: Any) -> list[dict[str, Any]]:
+    def prove() -> dict[str, Any]:  # pickled by value, as it names no globals: workers do not have depload
         import importlib
-        import time
 
-        facts = importlib.import_module(module).prove(names, packages)
-        time.sleep(hold)
-        return [facts]
+        facts: dict[str, Any] = importlib.import_module(module).prove(names, packages)
+        return facts
 
-    return prove
+    return tuple(map(Process.of, sessions.everywhere(session, prove, description)))

@@ -33,6 +33,7 @@ class Process:
     pid: int
     python: str
     prefix: str
+    platform: str
     site: str | None
     digest: str | None
     unpacked: bool
@@ -41,6 +42,8 @@ class Process:
     """From before activation until the last import."""
     imported: Mapping[str, Imported]
     error: str | None
+    packages: Mapping[str, str]
+    """Version by name of all that can be imported there, the platform's own packages included."""
     strangers: tuple[Mapping[str, str | None], ...]
     """Modules of the wheelhouse's packages that were imported from elsewhere before."""
 

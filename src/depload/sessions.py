@@ -11,18 +11,23 @@ import json
 import os
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from depload.errors import SparkSessionError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from pathlib import Path
+    from collections.abc import Iterator
+    from types import ModuleType
 
-Task = Callable[[Any], "list[dict[str, Any]]"]
-"""Runs on a worker: takes the rows of a partition, answers in plain data. Pickled by value, so it names no globals."""
+Task = Callable[[], "dict[str, Any]"]
+"""Runs on a worker and answers in plain data. Pickled by value, so it is a nested function that names no globals."""
+
+_ROUNDS = 8
+_HOLD, _LONGEST_HOLD = 0.05, 0.4  # seconds that a task keeps its slot, so that the others go to other slots
 
 
 class Session(Protocol):
@@ -40,7 +45,7 @@ class Session(Protocol):
     def slots(self) -> dict[str, int]:
         """How many tasks each executor runs at once, by its id; ``""`` for all of them where Spark does not say."""
 
-    def run(self, task: Task, count: int, description: str) -> Iterable[dict[str, Any]]:
+    def run(self, task: Task, count: int, description: str) -> list[dict[str, Any]]:
         """The answers of ``count`` tasks that start together."""
 
 
@@ -64,6 +69,62 @@ def session_of(spark: Any) -> Session | None:
     if getattr(context, "_jsc", None) is None:
         raise SparkSessionError("the Spark session was stopped", "start a new one")
     return _Classic(context)
+
+
+def everywhere(session: Session, task: Task, description: str) -> list[dict[str, Any]]:
+    """The answer of every Python worker: of each slot of each executor, asked in rounds until all have answered.
+
+    An answer has ``host``, ``executor`` and ``pid``, as ``activation.process`` gives them. Slots that others keep busy,
+    or that are fewer than the cores (tasks that need a GPU), cannot all be had: then each executor must have answered,
+    and a round must have brought nothing new. Raises SparkSessionError where an executor never does.
+    """
+    answers: dict[tuple[str, str, int], dict[str, Any]] = {}
+    for attempt in range(_ROUNDS):
+        slots = session.slots()
+        known = len(answers)
+        held = _held(task, min(_HOLD * 2**attempt, _LONGEST_HOLD))
+        for answer in session.run(held, sum(slots.values()), description):
+            answers[answer["host"], answer["executor"], answer["pid"]] = answer
+        answered = Counter(executor for _, executor, _ in answers)
+        if "" in slots or all(answered[executor] >= count for executor, count in slots.items()):
+            break
+        if all(answered[executor] for executor in slots) and len(answers) == known:
+            break
+    if missing := [executor for executor in slots if executor and not answered[executor]]:
+        raise SparkSessionError(
+            f"no answer from executor {', '.join(missing)}: in {_ROUNDS} rounds none of their slots took a task",
+            "load again when the cluster is less busy",
+        )
+    return [answers[key] for key in sorted(answers)]
+
+
+def _held(task: Task, seconds: float) -> Task:
+    def run() -> dict[str, Any]:
+        import time
+
+        answer = task()
+        time.sleep(seconds)
+        return answer
+
+    return run
+
+
+def by_source(module: ModuleType, function: str, *arguments: Any) -> Task:
+    """A function of a module of ours for workers, which do not have depload: its source travels with the task.
+
+    ``module`` imports nothing but the standard library.
+    """
+    source = Path(str(module.__file__)).read_text(encoding="utf-8")
+
+    def run() -> dict[str, Any]:
+        import types
+
+        made = types.ModuleType("_depload_sent")
+        exec(source, made.__dict__)  # noqa: S102 - our own
+        answer: dict[str, Any] = getattr(made, function)(*arguments)
+        return answer
+
+    return run
 
 
 _USE_CONNECT = "use a Spark Connect session there"
@@ -115,10 +176,11 @@ class _Classic:
         found = {executor: count for executor, count in slots.items() if count}
         return found or {"": max(1, self._context.defaultParallelism)}
 
-    def run(self, task: Task, count: int, description: str) -> Iterable[dict[str, Any]]:
+    def run(self, task: Task, count: int, description: str) -> list[dict[str, Any]]:
         with self._described(description), _running():
-            rows: list[dict[str, Any]] = self._context.parallelize(range(count), count).mapPartitions(task).collect()
-            return rows
+            rdd = self._context.parallelize(range(count), count)
+            answers: list[dict[str, Any]] = rdd.map(lambda _: task()).collect()
+            return answers
 
     @contextlib.contextmanager
     def _described(self, text: str) -> Iterator[None]:
@@ -151,13 +213,13 @@ class _Connect:
         ids = self._session.range(0, 1 << 12).select(self._functions.spark_partition_id().alias("id"))
         return {"": ids.agg(self._functions.max("id")).collect()[0][0] + 1}
 
-    def run(self, task: Task, count: int, description: str) -> Iterable[dict[str, Any]]:
+    def run(self, task: Task, count: int, description: str) -> list[dict[str, Any]]:
         del description  # Connect names its jobs itself
 
         def answer(_: int) -> str:
             import json
 
-            return json.dumps(task([])[0])
+            return json.dumps(task())
 
         # Not by Arrow, which newer versions take by default: the workers need no pyarrow for this.
         ask = self._functions.udf(answer, "string", useArrow=False)
