@@ -1,5 +1,6 @@
 # make demo   sets up everything and runs the main job on embedded Spark
 # make test   sets up everything and passes lint, types, layers and the tests
+# make matrix proves it on every kind of session and version of PySpark, and writes docs/matrix.md
 # make bench  measures side by side with other ways, and writes benchmarks/RESULTS.md
 # make lock   resolves the development dependencies anew
 # PYTHON=...  picks the interpreter for .venv (3.10 to 3.13)
@@ -13,7 +14,7 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3.13 python3.10 python3 p
 BIN := .venv/bin
 SOURCES := $(shell find src -name '*.py') pyproject.toml README.md
 
-.PHONY: demo test lint types layers unit bench lock clean
+.PHONY: demo test lint types layers unit matrix bench lock clean
 
 demo: .venv/depload
 	$(BIN)/depload demo
@@ -32,6 +33,9 @@ layers: .venv/depload
 
 unit: .venv/depload
 	$(BIN)/python -m pytest $(PYTEST)
+
+matrix: .venv/depload
+	$(BIN)/python tests/matrix/run.py $(MATRIX)
 
 bench: .venv/depload
 	$(BIN)/python benchmarks/run.py

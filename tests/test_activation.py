@@ -28,6 +28,7 @@ import json, sys, os
 sys.path.insert(1, sys.argv[1])  # what PySpark does with an included file (pyspark/worker_util.py, add_path)
 answer = {}
 """
+MODULE = "_depload_{}"
 SAY = "\nprint(json.dumps(answer))"
 
 
@@ -38,6 +39,13 @@ def as_a_worker(wheelhouse: str, code: str, **environment: str) -> Any:
 
 def sites(home: Path) -> Path:
     return home / "sites"
+
+
+def kept(home: Path) -> list[str]:
+    """The sites; besides them there is nothing but the files whose locks say who uses and who unpacks them."""
+    names = sorted(path.name for path in sites(home).iterdir())
+    assert {name for name in names if "." in name} <= {f"{name}{end}" for name in names for end in (".lock", ".use")}
+    return [name for name in names if "." not in name]
 
 
 @pytest.fixture
@@ -112,7 +120,7 @@ def test_a_process_killed_while_unpacking_leaves_nothing_that_is_used(
     assert killed, "none was killed in the middle"
     code = "import alpha.m2999 as last; answer = [last.x, len(os.listdir(os.path.dirname(last.__file__))) > 3000]"
     assert as_a_worker(converted.wheelhouse, code) == [2999, True]
-    assert sorted(path.name for path in sites(home).iterdir()) == [converted.digest, f"{converted.digest}.lock"]
+    assert kept(home) == [converted.digest]
 
 
 def test_metadata_and_entry_points_answer_before_anything_is_unpacked(tmp_path: Path, base: Path) -> None:
@@ -250,7 +258,7 @@ def test_a_wheel_that_is_not_the_manifests_is_never_unpacked(
     message, left = as_a_worker(altered, code)
     assert said in message
     assert not left
-    assert [path.name for path in sites(home).iterdir()] == [f"{converted.digest}.lock"]
+    assert list(sites(home).iterdir()) == []
 
 
 @pytest.mark.parametrize("member", ["../evil.py", "/evil.py", "a/../../evil.py", "a\\..\\evil.py", "a//evil.py"])
@@ -331,4 +339,137 @@ except ImportError as error:
     )
     assert "the wheels could not be unpacked there" in answer
     assert str(home) in answer
-    assert [path.name for path in sites(home).iterdir()] == [f"{converted.digest}.lock"]
+    assert list(sites(home).iterdir()) == []
+
+
+def test_a_full_disk_is_made_room_on_by_sites_that_nobody_uses(published: Callable[..., Converted], home: Path) -> None:
+    old = published(old=("1.0", {"old.py": "NAME = 'old'\n"}))
+    new = published(new=("1.0", {"new.py": "NAME = 'new'\n"}))
+    assert as_a_worker(old.wheelhouse, "import old; answer = old.NAME") == "old"
+    answer = as_a_worker(
+        new.wheelhouse,
+        f"""
+import errno
+import {MODULE.format(new.digest[:16])} as activation
+
+unpack = activation._unpack
+def full_once(*arguments):
+    activation._unpack = unpack
+    raise OSError(errno.ENOSPC, "No space left on device")
+activation._unpack = full_once
+import new
+answer = new.NAME
+""",
+    )
+    assert answer == "new"
+    assert kept(home) == [new.digest]
+
+
+@pytest.mark.parametrize("change", ["x.write_text('NAME = 0')", "x.write_text(x.read_text())", "x.unlink()"])
+def test_a_site_that_was_altered_is_not_used(change: str, published: Callable[..., Converted], home: Path) -> None:
+    converted = published(alpha=("1.0", {"alpha/__init__.py": "", "alpha/deep.py": "NAME = 'deep'\n"}))
+    assert as_a_worker(converted.wheelhouse, "import alpha.deep; answer = alpha.deep.NAME") == "deep"
+    site = sites(home) / converted.digest
+    before = site.stat().st_ino
+    exec(change, {"x": site / "alpha" / "deep.py"})
+    assert as_a_worker(converted.wheelhouse, "import alpha.deep; answer = alpha.deep.NAME") == "deep"
+    assert site.stat().st_ino != before
+    assert kept(home) == [converted.digest]
+
+
+def test_what_python_writes_into_a_site_does_not_count_as_altered(tmp_path: Path, base: Path, home: Path) -> None:
+    make_wheel(tmp_path / "source", "alpha", "1.0", {"alpha/__init__.py": "NAME = 'alpha'\n"})
+    converted = convert(tmp_path / "source", base, options=OFFLINE, compile=False)
+    code = "import alpha; answer = [alpha.__cached__, os.path.exists(alpha.__cached__)]"
+    cached, written = as_a_worker(converted.wheelhouse, code, PYTHONDONTWRITEBYTECODE="")
+    assert written
+    before = (sites(home) / converted.digest).stat().st_ino
+    assert as_a_worker(converted.wheelhouse, code) == [cached, True]
+    assert (sites(home) / converted.digest).stat().st_ino == before
+
+
+def test_old_sites_go_when_a_new_one_comes_but_never_one_in_use(
+    published: Callable[..., Converted], home: Path
+) -> None:
+    unused = published(unused=("1.0", {"unused.py": ""}))
+    used = published(used=("1.0", {"used.py": ""}))
+    young = published(young=("1.0", {"young.py": ""}))
+    new = published(new=("1.0", {"new.py": ""}))
+    as_a_worker(unused.wheelhouse, "import unused")
+    as_a_worker(young.wheelhouse, "import young")
+    code = AS_A_WORKER + "import used\nprint('ready', flush=True)\nsys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, used.wheelhouse], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as user:
+        assert user.stdout is not None
+        assert user.stdin is not None
+        assert user.stdout.readline() == "ready\n"
+        for digest in (unused.digest, used.digest):
+            os.utime(sites(home) / f"{digest}.use", (1, 1))
+        (sites(home) / f".{unused.digest}.left").mkdir()  # by a process that was killed
+        as_a_worker(new.wheelhouse, "import new")
+        assert kept(home) == sorted([used.digest, young.digest, new.digest])
+        user.stdin.close()
+    os.utime(sites(home) / f"{used.digest}.use", (1, 1))
+    as_a_worker(unused.wheelhouse, "import unused")
+    assert kept(home) == sorted([young.digest, new.digest, unused.digest])
+
+
+def test_the_oldest_sites_go_where_all_are_too_large(published: Callable[..., Converted], home: Path) -> None:
+    wheelhouses = [published(**{name: ("1.0", {f"{name}.py": "", f"{name}.bin": bytes(100_000)})}) for name in "abcd"]
+    for age, converted in zip((30, 40, 20), wheelhouses[:3], strict=True):
+        as_a_worker(converted.wheelhouse, "import " + converted.wheels[0].name)
+        moment = time.time() - age
+        os.utime(sites(home) / f"{converted.digest}.use", (moment, moment))
+    as_a_worker(wheelhouses[3].wheelhouse, "import d", DEPLOAD_SITES_MAX_GB="0.00035")
+    assert kept(home) == sorted(wheelhouses[at].digest for at in (0, 2, 3))
+
+
+def test_a_limit_that_is_no_number_is_told(published: Callable[..., Converted]) -> None:
+    converted = published(alpha=("1.0", {"alpha.py": ""}))
+    code = "try:\n    import alpha\nexcept ImportError as error:\n    answer = str(error)"
+    answer = as_a_worker(converted.wheelhouse, code, DEPLOAD_SITES_MAX_DAYS="a week")
+    assert answer == "the environment variable DEPLOAD_SITES_MAX_DAYS is 'a week', not a number"
+
+
+def test_deactivating_gives_the_names_back_to_what_was_there_before(
+    published: Callable[..., Converted], tmp_path: Path
+) -> None:
+    one = published(alpha=("1.0", {"alpha/__init__.py": "NAME = 'one'\n", "alpha/sub.py": ""}))
+    two = published(alpha=("2.0", {"alpha/__init__.py": "NAME = 'two'\n"}))
+    installed = tmp_path / "installed"
+    installed.mkdir()
+    (installed / "alpha.py").write_text("NAME = 'installed'\n")
+    answer = run_python(
+        """
+        import json, os, sys
+        from depload import activation
+        one, two, installed = sys.argv[1:]
+        sys.path.append(installed)
+        before = list(sys.path)
+        answer = []
+        def name():
+            import alpha
+            answer.append(alpha.NAME)
+            return alpha
+        site = activation.activate(one)["site"]
+        first = name()
+        import alpha.sub
+        activation.deactivate(os.path.basename(site))
+        answer.append(sys.path == before)
+        name()
+        del sys.modules["alpha"]
+        activation.activate(two)
+        name()
+        activation.deactivate()
+        answer.append([entry for entry in sys.modules if entry.startswith("alpha")])
+        activation.activate(one)
+        answer.append(name() is first)  # native code could not be loaded twice
+        answer.append("alpha.sub" in sys.modules)
+        print(json.dumps(answer))
+        """,
+        one.wheelhouse,
+        two.wheelhouse,
+        str(installed),
+    )
+    assert answer == ["one", True, "installed", "two", [], "one", True, True]

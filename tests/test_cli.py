@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from depload.pipeline import Converted
 
-COMMANDS = ["detect", "convert", "inspect", "verify", "load", "cleanup", "demo"]
+COMMANDS = ["detect", "convert", "inspect", "verify", "check", "load", "fingerprint", "cleanup", "demo"]
 
 
 def depload(*words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
@@ -59,10 +60,13 @@ def test_the_way_of_a_source_from_detection_to_cleanup(examples: Path, base: Pat
 
 
 @pytest.mark.spark
-def test_load_prints_the_proof_of_driver_and_workers(published: Callable[..., Converted]) -> None:
+def test_load_prints_the_proof_of_driver_and_workers(published: Callable[..., Converted], tmp_path: Path) -> None:
     converted = published(alpha=("1.0", {"alpha/__init__.py": "", "alpha/deep.py": ""}), beta=("2.0", {"beta.py": ""}))
     words = ["load", converted.path, "--master", "local-cluster[2,1,1024]", "--import", "alpha.deep", "--json"]
-    report = json.loads(depload(*words).stdout)
+    junit, html = tmp_path / "report.xml", tmp_path / "report.html"
+    report = json.loads(depload(*words, "--junit", str(junit), "--html", str(html)).stdout)
+    assert len(ET.parse(junit).findall("testsuite/testcase[@name='import alpha.deep']")) == 3
+    assert "driver and all 2 workers: the same" in html.read_text()
     assert {worker["executor"] for worker in report["workers"]} == {"0", "1"}
     for process in (report["driver"], *report["workers"]):
         assert set(process) >= {"host", "executor", "pid", "python", "site", "digest", "imported", "seconds"}
@@ -70,6 +74,31 @@ def test_load_prints_the_proof_of_driver_and_workers(published: Callable[..., Co
         assert process["imported"]["alpha.deep"]["version"] == "1.0"
         assert process["imported"]["alpha.deep"]["file"].startswith(process["site"])
     assert report["digest"] == converted.digest
+
+
+def test_two_fingerprints_are_compared_and_the_exit_code_tells(tmp_path: Path) -> None:
+    before = tmp_path / "before.json"
+    before.write_text(depload("fingerprint", "--json").stdout)
+    same = depload("fingerprint", "--compare", str(before))
+    assert "driver: no difference in" in same.stdout
+    written = json.loads(before.read_text())
+    written["driver"]["packages"]["click"] = "0.1"
+    before.write_text(json.dumps(written))
+    differs = depload("fingerprint", "--compare", str(before), "--json", code=1)
+    (pair,) = json.loads(differs.stdout)["pairs"]
+    assert list(pair["differences"]["versions"]) == ["click"]
+    assert pair["differences"]["versions"]["click"]["there"] == "0.1"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [("nonsense", "cannot be read as JSON"), ("{}", "workers is NoneType, not list"), (None, "No such file")],
+)
+def test_what_is_no_fingerprint_is_not_compared(content: str | None, said: str, tmp_path: Path) -> None:
+    before = tmp_path / "before.json"
+    if content is not None:
+        before.write_text(content)
+    assert said in depload("fingerprint", "--compare", str(before), code=1).stderr
 
 
 def test_an_error_is_one_paragraph_and_exit_code_1(tmp_path: Path) -> None:

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 import depload
-from conftest import ROOT
-from depload import tools
 from depload.embedded import java_home
+from matrix import environments
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,26 +56,20 @@ finally:
 @pytest.fixture(scope="session")
 def connect_python() -> Path:
     """An interpreter with a Connect client and server, kept beside the environment that the tests run in."""
-    place = Path(sys.prefix) / "environments" / "connect"
-    wanted = ROOT / "tests" / "environments" / "connect.txt"
-    python = place / "bin" / "python"
-    if not (place / wanted.name).exists() or (place / wanted.name).read_text() != wanted.read_text():
-        uv = str(tools.uv())
-        subprocess.run([uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(place)], check=True)
-        install = [uv, "pip", "install", "--quiet", "--python", str(python), "packaging", "-r", str(wanted)]
-        subprocess.run(install, check=True)
-        (place / wanted.name).write_text(wanted.read_text())
-    return python
+    python = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    return environments.ready(environments.LISTS / "spark-newest.txt", python)
 
 
 @pytest.mark.parametrize("remote", ["local[2]", "local-cluster[2,1,1024]"])
 def test_a_connect_session_loads_and_proves_it(
-    remote: str, connect_python: Path, published: Callable[..., Converted]
+    remote: str, connect_python: Path, published: Callable[..., Converted], tmp_path: Path
 ) -> None:
     code = "def shout(word):\n    return str(word) + '!'\n"
     converted = published(alpha=("1.0", {"alpha/__init__.py": code, "alpha/sub.py": "NAME = 'sub'\n"}))
-    depload_home = Path(depload.__file__).parent.parent
-    bootstrap = f"import sys; sys.path.append({str(depload_home)!r})\n"  # behind the client's own packages
+    alone = tmp_path / "alone"  # nothing else of the place that the depload under test lies in
+    alone.mkdir()
+    (alone / "depload").symlink_to(Path(depload.__file__).parent)
+    bootstrap = f"import sys; sys.path.insert(0, {str(alone)!r})\n"
     done = subprocess.run(
         [str(connect_python), "-c", bootstrap + dedent(TASK), remote, converted.path],
         capture_output=True,

@@ -9,43 +9,66 @@ from depload._version import __version__
 
 if TYPE_CHECKING:
     from depload.archive import Limits
-    from depload.errors import DeploadError
+    from depload.comparison import Comparison
+    from depload.environments import Environment, Process
+    from depload.errors import DeploadError, DeploadWarning
     from depload.formats import Detection
     from depload.indexes import IndexOptions
     from depload.loader import Loaded, load
     from depload.pipeline import Converted, convert, detect, verify
+    from depload.preflight import Check, check
     from depload.removal import Cleaned, cleanup
+    from depload.report import Fingerprint, Report
+    from depload.survey import fingerprint
     from depload.target import Target
 
 __all__ = [
+    "Check",
     "Cleaned",
+    "Comparison",
     "Converted",
     "DeploadError",
+    "DeploadWarning",
     "Detection",
+    "Environment",
+    "Fingerprint",
     "IndexOptions",
     "Limits",
     "Loaded",
+    "Process",
+    "Report",
     "Target",
     "__version__",
+    "check",
     "cleanup",
     "convert",
     "detect",
+    "fingerprint",
     "load",
     "verify",
 ]
 
 _HOMES = {
+    "Check": "preflight",
     "Cleaned": "removal",
+    "Comparison": "comparison",
     "Converted": "pipeline",
     "DeploadError": "errors",
+    "DeploadWarning": "errors",
     "Detection": "formats",
+    "Environment": "environments",
+    "Fingerprint": "report",
     "IndexOptions": "indexes",
     "Limits": "archive",
     "Loaded": "loader",
+    "Process": "environments",
+    "Report": "report",
     "Target": "target",
+    "check": "preflight",
     "cleanup": "removal",
     "convert": "pipeline",
     "detect": "pipeline",
+    "fingerprint": "survey",
     "load": "loader",
     "verify": "pipeline",
 }

@@ -7,6 +7,8 @@ name that the wheels provide:
     the worker imports ``pandas``  ->  the stub calls ``hand_over("pandas")``  ->  ``activate()`` unpacks the wheels
     once per node and digest, puts that site first on ``sys.path``, and the real pandas takes the stub's place.
 
+With process isolation the worker process itself begins here: the launcher calls ``work()``.
+
 Everything here answers in plain data (dict, list, str, int, float, None), so that it travels back from a worker.
 """
 
@@ -14,6 +16,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import errno
 import hashlib
 import importlib
 import importlib.metadata
@@ -47,6 +50,7 @@ if TYPE_CHECKING:
 
 MANIFEST = "manifest.json"
 REFERENCE = "reference.json"
+_WORKS_FOR = "DEPLOAD_WORKS_FOR"  # in a worker of process isolation: the activation module that it began with
 _COMPLETE = ".depload.json"  # written into a site last: a site without it was never finished
 UNREACHABLE = "cannot be read from host"  # in the message of a worker that does not see the run path
 _CHUNK = 1 << 20
@@ -55,7 +59,10 @@ _THREADS = 4
 _SPARK_SCRATCH = re.compile(r"(?:blockmgr|executor|spark)-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 _lock = threading.RLock()
-_active: dict[str, dict[str, Any]] = {}
+_active: dict[str, dict[str, Any]] = {}  # by archive: what activate answered
+_added: dict[str, list[str]] = {}  # by site: what it put on sys.path
+_users: dict[str, int] = {}  # by site: the descriptor whose lock says that this process uses it
+_parked: dict[str, dict[str, ModuleType]] = {}  # by site: its modules while it is deactivated
 
 
 class ActivationError(ImportError):
@@ -77,7 +84,9 @@ def activate(archive: str | None = None) -> dict[str, Any]:
         started = time.perf_counter()
         manifest = _member(archive, MANIFEST)
         path, unpacked = _ready_site(archive, manifest)
-        _put_first(path)
+        if path not in _added:
+            _added[path] = _put_first(path)
+            _put_back(_parked.pop(path, {}))
         _active[archive] = {
             "site": path,
             "digest": manifest["digest"],
@@ -85,6 +94,53 @@ def activate(archive: str | None = None) -> dict[str, Any]:
             "seconds": round(time.perf_counter() - started, 4),
         }
         return dict(_active[archive])
+
+
+def deactivate(digest: str | None = None) -> None:
+    """Take the site of ``digest`` (default: all) off ``sys.path`` again, and its modules out of ``sys.modules``.
+
+    The modules are kept for the next activation of that site, because native code can be loaded only once by a process.
+    """
+    with _lock:
+        for path in [path for path in _added if digest in (None, os.path.basename(path))]:
+            added = _added.pop(path)
+            sys.path[:] = [entry for entry in sys.path if entry not in added]
+            _parked[path] = _parked.get(path, {}) | _take_modules(path)
+            for archive in [archive for archive, about in _active.items() if about["site"] == path]:
+                del _active[archive]
+            _no_longer_use(path)
+        importlib.invalidate_caches()
+
+
+def take_back() -> None:
+    """What ``Loaded.unload`` has a shared worker do: deactivate, and leave no stub that would activate again."""
+    own = os.path.dirname(os.path.abspath(__file__))
+    with _lock:
+        deactivate()
+        _take_modules(own, but=__name__)
+        sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry) != own]
+        importlib.invalidate_caches()
+
+
+def work(arguments: list[str]) -> None:
+    """Become one of Spark's Python workers, with the wheelhouse before everything else: what the launcher runs.
+
+    ``arguments`` are what Spark gives to Python: ``-m pyspark.daemon pyspark.worker`` (PythonWorkerFactory).
+    """
+    import runpy
+
+    own = os.path.dirname(os.path.abspath(__file__))
+    os.environ[_WORKS_FOR] = __name__
+    try:
+        activate()
+    except Exception as error:
+        # The stubs stay first: importing what the wheelhouse has must fail, not give another version. Here it is told
+        # to the executor's log, by the proof and by each import to the driver.
+        sys.stderr.write(f"depload: {type(error).__name__}: {error}\n")
+    else:
+        sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry) != own]
+    sys.argv = arguments[1:]
+    runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
 
 
 def hand_over(name: str) -> ModuleType:
@@ -103,11 +159,13 @@ def prove(names: list[str], packages: dict[str, dict[str, Any]], archive: str | 
     """Activate, import ``names``, and say what is true in this process.
 
     ``packages`` maps each package of the wheelhouse to its ``version`` and the import ``names`` it provides. In the
-    answer, ``imported`` maps each name to ``version`` and ``file`` or an ``error``, and ``strangers`` lists modules of
-    the wheelhouse's packages that were imported from elsewhere before it could be activated.
+    answer, ``imported`` maps each name to ``version`` and ``file`` or an ``error``, ``strangers`` lists modules of the
+    wheelhouse's packages that were imported from elsewhere before it could be activated, and ``arrow`` says why an
+    isolated worker cannot import the pyarrow that is installed there, which Spark's pandas functions need.
     """
     started = time.perf_counter()
     facts: dict[str, Any] = {**process(), "site": None, "digest": None, "unpacked": False, "error": None}
+    facts["isolated"] = os.environ.get(_WORKS_FOR) == __name__
     owners = {name: package for package, about in packages.items() for name in about["names"]}
     imported: dict[str, dict[str, Any]] = {}
     try:
@@ -117,6 +175,7 @@ def prove(names: list[str], packages: dict[str, dict[str, Any]], archive: str | 
     else:
         imported = {name: _imported(name, _owner(name, owners)) for name in names}
     facts["imported"] = imported
+    facts["arrow"] = _imported("pyarrow", None)["error"] if facts["isolated"] and _is_there("pyarrow") else None
     facts["strangers"] = _strangers(facts["site"], packages) if facts["site"] else []
     facts["packages"] = packages_here()
     # Another thread may have activated it meanwhile: then that is what it took.
@@ -139,16 +198,6 @@ def located(name: str, package: str, site: str) -> dict[str, Any]:
         }
     version = next((found.version for found in importlib.metadata.distributions(name=package, path=[site])), None)
     return {"version": version, "file": spec.origin, "package": package, "error": None}
-
-
-def forget(path: list[str]) -> None:
-    """Put ``sys.path`` back to what it was; a later ``activate`` starts anew."""
-    with _lock:
-        removed = set(sys.path) - set(path)
-        sys.path[:] = path
-        for archive in [archive for archive, about in _active.items() if about["site"] in removed]:
-            del _active[archive]
-        importlib.invalidate_caches()
 
 
 # --- what is true in this process -----------------------------------------------------------------------------------
@@ -226,6 +275,24 @@ def version_of(module: ModuleType, package: str | None) -> str | None:
     return str(said) if said is not None else None
 
 
+def _is_there(name: str) -> bool:
+    return name in sys.modules or importlib.util.find_spec(name) is not None
+
+
+def same_version(one: str | None, other: str | None) -> bool:
+    """Whether two versions are one (PEP 440): ``2023.07.22`` and ``2023.7.22``, ``1.0`` and ``1.0.0``."""
+    if one is None or other is None:
+        return one is other
+    return _release(one) == _release(other)
+
+
+def _release(version: str) -> list[str]:
+    parts = [part.lstrip("0") for part in re.findall(r"[0-9]+|[a-z]+", version.lower().removeprefix("v"))]
+    while parts and not parts[-1]:
+        parts.pop()
+    return parts
+
+
 def _strangers(site: str, packages: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
     inside = os.path.join(site, "")
     found = []
@@ -235,7 +302,7 @@ def _strangers(site: str, packages: dict[str, dict[str, Any]]) -> list[dict[str,
             file = module_file(module) if module else None
             if module and file and not file.startswith(inside):
                 version = version_of(module, package)
-                if version != about["version"]:
+                if not same_version(version, about["version"]):
                     found.append({"package": package, "module": name, "version": version, "file": file})
     return found
 
@@ -265,25 +332,64 @@ def _executor() -> str:
 
 
 def _ready_site(archive: str, manifest: dict[str, Any]) -> tuple[str, bool]:
-    """The unpacked site, and whether it was unpacked just now."""
+    """The unpacked site, marked as in use by this process, and whether it was unpacked just now."""
     home = sites_home(native=any(wheel["native"] for wheel in manifest["wheels"]))
     path = os.path.join(home, manifest["digest"])
-    if _is_complete(path, manifest["digest"]):
-        return path, False
-    with _exclusive(os.path.join(home, f"{manifest['digest']}.lock")):
-        if _is_complete(path, manifest["digest"]):
+    try:
+        _use(path)
+        if _is_sound(path, manifest["digest"]):
             return path, False
-        _remove_leftovers(home, manifest["digest"])
-        work = tempfile.mkdtemp(prefix=f".{manifest['digest']}.", dir=home)
-        try:
-            _unpack(_payload(archive), manifest, work)
-            _settle(work, path, manifest["digest"])
-        except BaseException as error:
-            shutil.rmtree(work, ignore_errors=True)
-            if isinstance(error, (OSError, EOFError, zipfile.BadZipFile, zlib.error)):
-                raise ActivationError(f"{home}: the wheels could not be unpacked there: {error}") from error
-            raise
+        with _exclusive(f"{path}.lock"):
+            if _is_sound(path, manifest["digest"]):
+                return path, False
+            _make_site(archive, manifest, path)
+        remove_sites(home, *_limits())
+    except BaseException as error:
+        _no_longer_use(path)
+        with contextlib.suppress(OSError), _sole_user(path):
+            pass  # what marks its users goes with it
+        if isinstance(error, (OSError, EOFError, zipfile.BadZipFile, zlib.error)):
+            where = f"{home} on host {socket.gethostname()}"
+            raise ActivationError(f"{where}: the wheels could not be unpacked there: {error}") from error
+        raise
     return path, True
+
+
+def _make_site(archive: str, manifest: dict[str, Any], path: str) -> None:
+    """Unpack; where the disk is full, what nobody uses makes room first."""
+    home, digest = os.path.split(path)
+    _remove_leftovers(home, digest)
+    try:
+        _unpack_as(archive, manifest, path)
+    except OSError as error:
+        if error.errno != errno.ENOSPC or not remove_sites(home, unused_for=0, size=0):
+            raise
+        _unpack_as(archive, manifest, path)
+
+
+def _unpack_as(archive: str, manifest: dict[str, Any], path: str) -> None:
+    home, digest = os.path.split(path)
+    work = tempfile.mkdtemp(prefix=f".{digest}.", dir=home)
+    try:
+        files = _unpack(_payload(archive), manifest, work)
+        _settle(work, path, digest, files)
+    except BaseException:
+        shutil.rmtree(work, ignore_errors=True)
+        raise
+
+
+def _use(path: str) -> None:
+    """Mark the site as in use for as long as this process, and what it forks, lives."""
+    if fcntl is None or path in _users:
+        return
+    descriptor = _locked(f"{path}.use", fcntl.LOCK_SH)
+    os.utime(descriptor)  # when it was last used
+    _users[path] = descriptor
+
+
+def _no_longer_use(path: str) -> None:
+    if path in _users:
+        os.close(_users.pop(path))
 
 
 def sites_home(*, native: bool = True) -> str:
@@ -338,29 +444,101 @@ def _spark_local_dirs() -> list[str]:
     return found
 
 
-def _is_complete(path: str, digest: str) -> bool:
+def _is_sound(path: str, digest: str) -> bool:
+    """Whether the site was completed by this user, and every file of it is as it was then."""
     try:
         with open(os.path.join(path, _COMPLETE), encoding="utf-8") as file:
-            complete = json.load(file).get("digest") == digest
-            return complete and (not hasattr(os, "getuid") or os.fstat(file.fileno()).st_uid == os.getuid())
-    except (OSError, ValueError, AttributeError):
+            if hasattr(os, "getuid") and os.fstat(file.fileno()).st_uid != os.getuid():
+                return False
+            complete = json.load(file)
+        return complete["digest"] == digest and all(
+            _mark(os.path.join(path, name)) == mark for name, mark in complete["files"].items()
+        )
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return False
 
 
-def _settle(work: str, path: str, digest: str) -> None:
+def _mark(path: str) -> list[int]:
+    """What changes with every change of a file: its size, and the time in ns that nobody can set (``st_ctime``)."""
+    found = os.lstat(path)
+    return [found.st_size, found.st_ctime_ns]
+
+
+def _settle(work: str, path: str, digest: str, files: list[str]) -> None:
     """Mark the work directory complete and give it its name; losing that race to an equal site is success."""
-    with open(os.path.join(work, _COMPLETE), "w", encoding="utf-8") as file:
-        json.dump({"digest": digest}, file)
-    if os.path.lexists(path) and not _is_complete(path, digest):
-        broken = f"{work}.broken"
-        os.rename(path, broken)
-        shutil.rmtree(broken, ignore_errors=True)
+    marks = {os.path.relpath(file, work): _mark(file) for file in files}
+    with open(os.path.join(work, _COMPLETE), "w", encoding="utf-8") as complete:
+        json.dump({"digest": digest, "files": marks}, complete)
+    if os.path.lexists(path) and not _is_sound(path, digest):
+        _remove_site(path)
     try:
         os.rename(work, path)
     except OSError:
-        if not _is_complete(path, digest):
+        if not _is_sound(path, digest):
             raise
         shutil.rmtree(work, ignore_errors=True)
+
+
+def _remove_site(path: str) -> None:
+    """Under another name first, so that nobody ever sees half of it."""
+    home, name = os.path.split(path)
+    aside = tempfile.mkdtemp(prefix=f".{name}.", dir=home)
+    os.rename(path, os.path.join(aside, name))
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def remove_sites(home: str, unused_for: float, size: float) -> list[str]:
+    """Remove sites that no process uses: those unused for so many seconds, and the oldest while all exceed ``size``.
+
+    Returns the names of what was removed, digests. Work directories that a killed process left go as well.
+    """
+    sites = sorted(_sites(home))
+    total = sum(bytes_ for _, bytes_, _ in sites)
+    removed = []
+    for used, bytes_, name in sites:
+        if used > time.time() - unused_for and total <= size:
+            continue
+        path = os.path.join(home, name)
+        with contextlib.suppress(OSError), _sole_user(path):
+            _remove_site(path)
+            _remove_leftovers(home, name)
+            removed.append(name)
+            total -= bytes_
+    return removed
+
+
+def _sites(home: str) -> Iterator[tuple[float, int, str]]:
+    """When each site was last used, its size in bytes, and its name."""
+    for name in os.listdir(home):
+        with contextlib.suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
+            with open(os.path.join(home, name, _COMPLETE), encoding="utf-8") as file:
+                bytes_ = sum(size for size, _ in json.load(file)["files"].values())
+            yield os.stat(os.path.join(home, f"{name}.use")).st_mtime, bytes_, name
+
+
+@contextlib.contextmanager
+def _sole_user(path: str) -> Iterator[None]:
+    """Raises OSError where any process uses or unpacks the site; nobody begins to meanwhile."""
+    if fcntl is None:
+        raise OSError(errno.ENOTSUP, "this platform cannot tell what is in use")
+    with contextlib.ExitStack() as stack:
+        for name in (f"{path}.use", f"{path}.lock"):
+            stack.callback(os.close, _locked(name, fcntl.LOCK_EX | fcntl.LOCK_NB))
+        yield
+        for name in (f"{path}.use", f"{path}.lock"):
+            os.unlink(name)
+
+
+def _limits() -> tuple[float, float]:
+    """After how many seconds without use a site goes, and how many bytes all of them may have."""
+    limits = []
+    for name, default, unit in (("DEPLOAD_SITES_MAX_DAYS", 7, 86_400), ("DEPLOAD_SITES_MAX_GB", 50, 10**9)):
+        said = os.environ.get(name, str(default))
+        try:
+            limits.append(float(said) * unit)
+        except ValueError:
+            raise ActivationError(f"the environment variable {name} is {said!r}, not a number") from None
+    return limits[0], limits[1]
 
 
 def _remove_leftovers(home: str, digest: str) -> None:
@@ -378,16 +556,33 @@ def _exclusive(path: str) -> Iterator[None]:
     if fcntl is None:
         yield
         return
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
+    descriptor = _locked(path, fcntl.LOCK_EX)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
         os.close(descriptor)
 
 
-def _put_first(path: str) -> None:
-    """Put the site first on ``sys.path`` and run its .pth files as site-packages' are run (module ``site``)."""
+def _locked(path: str, kind: int) -> int:
+    """A descriptor of the file at ``path`` with a lock (``fcntl.flock``); raises OSError where it may not wait."""
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
+        try:
+            fcntl.flock(descriptor, kind)
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(descriptor), os.stat(path)):
+                    return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)  # its last user removed the file meanwhile
+
+
+def _put_first(path: str) -> list[str]:
+    """Put the site first on ``sys.path`` and run its .pth files as site-packages' are run (module ``site``).
+
+    Returns what was added: the site, and the directories that its .pth files name.
+    """
     if path not in sys.path:
         sys.path.insert(0, path)
     before = list(sys.path)
@@ -396,6 +591,27 @@ def _put_first(path: str) -> None:
     sys.path[:] = [entry for entry in sys.path if entry not in added]
     sys.path[sys.path.index(path) + 1 : sys.path.index(path) + 1] = added
     importlib.invalidate_caches()
+    return [path, *added]
+
+
+def _take_modules(folder: str, but: str = "") -> dict[str, ModuleType]:
+    """Take every module that was loaded from below ``folder`` out of ``sys.modules``, with all that is below them."""
+    inside = os.path.join(folder, "")
+    names = {name for name, module in list(sys.modules.items()) if (module_file(module) or "").startswith(inside)}
+    names |= {name for name in list(sys.modules) if any(above in names for above in _above(name))}
+    return {name: sys.modules.pop(name) for name in sorted(names - {but}) if name in sys.modules}
+
+
+def _put_back(modules: dict[str, ModuleType]) -> None:
+    """Into ``sys.modules`` again, but nothing of a package that was imported from elsewhere meanwhile."""
+    here = modules.keys() & sys.modules.keys()
+    sys.modules.update({name: each for name, each in modules.items() if not here & {name, *_above(name)}})
+
+
+def _above(name: str) -> Iterator[str]:
+    while "." in name:
+        name = name.rpartition(".")[0]
+        yield name
 
 
 # --- unpacking ------------------------------------------------------------------------------------------------------
@@ -425,8 +641,11 @@ def _payload(archive: str) -> str:
     return path
 
 
-def _unpack(payload: str, manifest: dict[str, Any], to: str) -> None:
-    """Unpack every wheel of ``payload`` into ``to`` as an installer would ("Binary distribution format")."""
+def _unpack(payload: str, manifest: dict[str, Any], to: str) -> list[str]:
+    """Unpack every wheel of ``payload`` into ``to`` as an installer would ("Binary distribution format").
+
+    Returns the files that were written.
+    """
     wanted = [*manifest["wheels"], *manifest["bytecode"]]
     threads = concurrent.futures.ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1))
     with open(payload, "rb") as file, zipfile.ZipFile(file) as outer, threads as pool:
@@ -438,6 +657,7 @@ def _unpack(payload: str, manifest: dict[str, Any], to: str) -> None:
         size = max(1, len(jobs) // (8 * _THREADS))
         batches = [jobs[start : start + size] for start in range(0, len(jobs), size)]
         list(pool.map(_write_all, batches))
+    return [job[2] for job in jobs]
 
 
 class _Part:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from depload._version import __version__
 from depload.errors import DeploadError
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from depload.formats import Detection
     from depload.pipeline import Converted
+    from depload.report import Fingerprint
     from depload.wheelhouse import Manifest
 
 
@@ -248,6 +249,45 @@ def _verify(path: str, as_json: bool) -> None:
     _print(as_json, data, f"{path}: all {len(manifest.wheels)} wheels are as published, digest {manifest.digest}")
 
 
+# --- check ----------------------------------------------------------------------------------------------------------
+
+
+@_command("check", "depload check /Volumes/main/default/deps/3f0a9c1e-0000-4000-8000-000000000000 --runtime 15.4")
+@click.argument("path")
+@click.option("--runtime", help="Compare with what this Databricks runtime preinstalls, as 15.4, and nothing else.")
+@click.option("--master", help="Ask the workers of a Spark session on this master too [default: the driver alone].")
+@click.option(
+    "--isolation",
+    type=click.Choice(["shared", "process"]),
+    default="shared",
+    show_default=True,
+    help="How it would be loaded: into the workers that are there, or into Python workers of its own.",
+)
+def _check(
+    path: str, runtime: str | None, master: str | None, isolation: Literal["shared", "process"], as_json: bool
+) -> None:
+    """Compare the wheelhouse at PATH with what is installed where it would be loaded, and load nothing.
+
+    Prints what will be replaced, what is hidden, and what stands in the way; then the exit code is 1.
+    """
+    from contextlib import nullcontext
+
+    from depload import check
+    from depload.embedded import spark_session
+    from depload.runs import open_run
+
+    if runtime and master:
+        raise click.UsageError("--runtime compares with a list, --master asks a Spark session: give one of them")
+    open_run(path)  # before Spark is started for nothing
+    if master:
+        click.echo(f"starting Spark on {master} ...", err=True)
+    with spark_session(master) if master else nullcontext() as spark:
+        found = check(path, spark, runtime=runtime, isolation=isolation)
+    _print(as_json, found.to_json(), str(found))
+    if not found.ok:
+        sys.exit(1)
+
+
 # --- load, cleanup, demo --------------------------------------------------------------------------------------------
 
 
@@ -257,7 +297,15 @@ def _verify(path: str, as_json: bool) -> None:
     "--master", default="local-cluster[2,1,1024]", show_default=True, help="Spark master to start a session on."
 )
 @click.option("--import", "imports", multiple=True, metavar="NAME", help="Import NAME on the driver and every worker.")
-def _load(path: str, master: str, imports: tuple[str, ...], as_json: bool) -> None:
+@click.option(
+    "--junit", metavar="FILE", type=click.Path(path_type=Path), help="Write the report there as JUnit XML, for CI."
+)
+@click.option(
+    "--html", metavar="FILE", type=click.Path(path_type=Path), help="Write the report there as a page of HTML."
+)
+def _load(
+    path: str, master: str, imports: tuple[str, ...], junit: Path | None, html: Path | None, as_json: bool
+) -> None:
     """Start a Spark session, load the wheelhouse at PATH, and print what the driver and every worker have."""
     from depload import load
     from depload.embedded import spark_session
@@ -267,7 +315,66 @@ def _load(path: str, master: str, imports: tuple[str, ...], as_json: bool) -> No
     click.echo(f"starting Spark on {master} ...", err=True)
     with spark_session(master) as spark:
         loaded = load(path, spark, imports=imports or None)
+        if junit:
+            _write(junit, loaded.report.to_junit())
+        if html:
+            _write(html, loaded.report.to_html())
         _print(as_json, {"path": loaded.path, **loaded.report.to_json()}, str(loaded.report))
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise DeploadError(f"{path} cannot be written: {error.strerror}; name a file in a directory that is") from error
+
+
+# --- fingerprint ----------------------------------------------------------------------------------------------------
+
+
+@_command("fingerprint", "depload fingerprint --json > before.json\ndepload fingerprint --compare before.json")
+@click.option("--master", help="Ask the driver and workers of a Spark session on this master too.")
+@click.option(
+    "--compare",
+    "before",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="What --json of this or of load printed before.",
+)
+def _fingerprint(master: str | None, before: Path | None, as_json: bool) -> None:
+    """Print what can be imported in this process, and on a Spark session's workers: versions and a SHA-256 of them.
+
+    With --compare it prints what differs instead, and the exit code is 1 where anything does: packages, Python,
+    platform or prefix.
+    """
+    from contextlib import nullcontext
+
+    from depload import fingerprint
+    from depload.embedded import spark_session
+
+    there = _read_fingerprint(before) if before else None
+    if master:
+        click.echo(f"starting Spark on {master} ...", err=True)
+    with spark_session(master) if master else nullcontext() as spark:
+        here = fingerprint(spark)
+    if there is None:
+        _print(as_json, here.to_json(), str(here))
+        return
+    comparison = here.compare(there)
+    _print(as_json, comparison.to_json(), f"here: now\nthere: {before}\n\n{comparison}")
+    if comparison:
+        sys.exit(1)
+
+
+def _read_fingerprint(path: Path) -> Fingerprint:
+    from depload import Fingerprint
+
+    try:
+        return Fingerprint.from_json(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise DeploadError(f"{path} cannot be read as JSON: {error}; name what `--json` printed") from error
+    except DeploadError as error:
+        raise DeploadError(f"{path}: {error}") from error
 
 
 @_command("cleanup", "depload cleanup /tmp/deps/3f0a9c1e-0000-4000-8000-000000000000")

@@ -30,6 +30,10 @@ class DeploadError(Exception):
     """Something depload was asked for cannot be done; the message says what, where and how to mend it."""
 
 
+class DeploadWarning(UserWarning):
+    """Something was done another way than one might expect; the message says what and why."""
+
+
 # --- what the user hands over ---------------------------------------------------------------------
 
 
@@ -329,14 +333,20 @@ class AlreadyImportedError(_ConflictsError):
     """The driver has already imported a package in another version; Python cannot replace it."""
 
     _summary = "the driver has already imported packages in other versions"
-    _remedy = "Call depload.load before they are imported: restart the Python process, and load first."
+    _remedy = (
+        "Call depload.load before they are imported: restart the Python process, and load first. "
+        "Or load for the workers alone, with isolation='process'."
+    )
 
 
 class WheelhouseConflictError(_ConflictsError):
     """Another wheelhouse that is loaded in this process brings other versions."""
 
-    _summary = "another wheelhouse is loaded in this process and disagrees"
-    _remedy = "Load them in different tasks, or convert one source that holds both."
+    _summary = "another wheelhouse is loaded and disagrees"
+    _remedy = (
+        "Unload that one first; or give each a session of its own (spark.newSession()) and load with "
+        "isolation='process'; or convert one source that holds both."
+    )
 
 
 class WorkerFault(NamedTuple):

@@ -1,95 +1,224 @@
-"""Make a wheelhouse importable on the driver and on every worker of a Spark session, and prove it."""
+"""Make a wheelhouse importable on the driver and on every worker of a Spark session, prove it, and put it back."""
 
 from __future__ import annotations
 
-import atexit
-import concurrent.futures
 import contextlib
-import functools
-import hashlib
-import shutil
 import sys
-import tempfile
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+import threading
+import warnings
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
 
-from depload import activation, runs, sessions, wheelhouse, wheels
+from depload import activation, delivery, runs, sessions, wheels
+from depload.delivery import PROCESS, SHARED
 from depload.errors import (
     AlreadyImportedError,
     Conflict,
+    DeploadWarning,
     DriverError,
     Fault,
+    LoadError,
     TargetMismatchError,
     WheelhouseConflictError,
-    WorkerError,
 )
-from depload.report import Process, Report, faults
+from depload.report import Process, Report
 from depload.target import Target
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+    from types import TracebackType
 
+    from depload.delivery import Delivered
     from depload.runs import Run
     from depload.sessions import Session
     from depload.wheelhouse import Manifest
 
+Isolation = Literal["shared", "process"]
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class Loaded:
-    """A wheelhouse that is importable, with the proof."""
+    """A wheelhouse that is importable, with the proof; as a context manager it is unloaded in the end."""
 
     path: str
     digest: str
-    site: str
-    """The directory that is first on the driver's ``sys.path``."""
+    site: str | None
+    """The directory that is first on the driver's ``sys.path``; None where the driver was left alone."""
     report: Report
+    _state: _State = field(repr=False)
+
+    def unload(self) -> None:
+        """Put back what loading changed, on the driver and for the session's workers.
+
+        Where the same wheelhouse was loaded more than once, the last one does it. Modules of it that are imported
+        leave ``sys.modules``; who holds one goes on with it. A Connect session keeps the file it was sent until it
+        ends, so its shared workers can go on importing from it.
+        """
+        with self._state.busy:
+            self._state.holders.discard(self)
+            if not self._state.holders:
+                self._state.end()
+
+    def _repr_html_(self) -> str:
+        return self.report._repr_html_()
+
+    def __enter__(self) -> Loaded:  # noqa: PYI034 - typing.Self is of Python 3.11
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.unload()
 
 
-_loaded: dict[tuple[str, str | None], Loaded] = {}  # by digest and Spark application
-_manifests: dict[str, Manifest] = {}  # what this process has activated, by digest
+class _State:
+    """One wheelhouse in one session (or in the driver alone), however often it was loaded."""
+
+    def __init__(self, manifest: Manifest, session: Session | None, isolation: str) -> None:
+        self.manifest = manifest
+        self.session = session
+        self.isolation = isolation
+        self.busy = threading.RLock()
+        self.holders: weakref.WeakSet[Loaded] = weakref.WeakSet()
+        self.report: Report | None = None
+        self.delivered: Delivered | None = None
+        self.on_driver = False
+        self._undo = contextlib.ExitStack()
+
+    def also_undo(self, undo: Callable[[], None]) -> None:
+        self._undo.callback(undo)
+
+    def end(self) -> None:
+        """Put everything back, in reverse order."""
+        with _changing:
+            for key in [key for key, state in _states.items() if state is self]:
+                del _states[key]
+        self.report = None
+        self._undo.close()
 
 
-def load(path: str | os.PathLike[str], spark: Any = None, *, imports: Sequence[str] | None = None) -> Loaded:
+_changing = threading.RLock()  # held while it is decided who may change the driver, never while Spark works
+_states: dict[tuple[str, str | None], _State] = {}  # by digest and session
+
+
+def load(
+    path: str | os.PathLike[str],
+    spark: Any = None,
+    *,
+    imports: Sequence[str] | None = None,
+    isolation: Isolation = "shared",
+    driver: bool | None = None,
+) -> Loaded:
     """Make the wheelhouse at ``path`` importable here and, with a Spark session, on every worker.
 
     ``path`` is a run path or a ``.wheelhouse.zip``; ``spark`` a SparkSession (classic or Connect), a SparkContext, or
     None for this process alone. Workers import ``imports`` as the proof, by default what the source asked for; the
     driver imports only what ``imports`` names. Loading what is loaded is free.
 
+    ``isolation="process"`` gives the session's functions Python workers of their own, in which the wheelhouse comes
+    before everything that is installed. ``driver`` says whether this process gets it as well: True or an error, False,
+    or, by default, True but with ``isolation="process"`` only where nothing here stands in the way (a DeploadWarning
+    and the report say so).
+
     Raises NotAWheelhouseError, AlteredWheelhouseError, TargetMismatchError, AlreadyImportedError,
-    WheelhouseConflictError, SparkSessionError, WorkerError; whichever it is, the driver's ``sys.path`` is as before.
+    WheelhouseConflictError, SparkSessionError, WorkerError; whichever it is, driver and session are as before.
     """
     run = runs.open_run(path)
     session = sessions.session_of(spark)
-    key = run.manifest.digest, session.key if session else None
-    if key in _loaded and imports is None:
-        return Loaded(run.path, run.manifest.digest, _loaded[key].site, _loaded[key].report)
-    runs.check(run)
-    _check_target(run.manifest)
-    _check_loaded(run.manifest)
-    _check_imported(run.manifest)
-    with _sys_path_restored_on_failure():
-        loaded = _load(run, session, list(imports) if imports is not None else None)
-    _loaded[key] = loaded
-    _manifests[run.manifest.digest] = run.manifest
+    _check_options(session, isolation, driver)
+    with _state_of(run.manifest, session, isolation) as state:
+        if state.report is None or imports is not None or (driver and not state.on_driver):
+            runs.check(run)
+            _check_target(run.manifest)
+            state.report = _load(run, state, list(imports) if imports is not None else None, driver)
+        site = state.report.driver.site if state.report.driver else None
+        loaded = Loaded(run.path, run.manifest.digest, site, state.report, state)
+        state.holders.add(loaded)
+    for warning in loaded.report.warnings:
+        warnings.warn(warning, DeploadWarning, stacklevel=2)
     return loaded
 
 
-def _load(run: Run, session: Session | None, imports: list[str] | None) -> Loaded:
-    manifest = run.manifest
-    workers: tuple[Process, ...] = ()
-    delivery = "driver only"
-    if session:
-        names = imports if imports is not None else proof_names(manifest)
-        with concurrent.futures.ThreadPoolExecutor(1) as beside:  # the driver unpacks while the workers' nodes do
-            beside.submit(activation.activate, str(run.file))
-            workers, delivery = _on_workers(run, session, names)
-    driver = _on_driver(run, imports)
-    packages = {wheel.name: wheel.version for wheel in manifest.wheels}
-    report = Report(driver, workers, delivery, manifest.digest, packages)
-    return Loaded(run.path, manifest.digest, str(driver.site), report)
+def _check_options(session: Session | None, isolation: str, driver: bool | None) -> None:
+    if isolation not in (SHARED, PROCESS):
+        raise LoadError(f"isolation is {SHARED!r} or {PROCESS!r}, not {isolation!r}")
+    if session is None and isolation == PROCESS:
+        raise LoadError(f"isolation={PROCESS!r} is for Spark's Python workers; hand over spark=, or leave it out")
+    if session is None and driver is False:
+        raise LoadError("driver=False without a Spark session leaves nothing to load into; hand over spark=")
+
+
+@contextlib.contextmanager
+def _state_of(manifest: Manifest, session: Session | None, isolation: str) -> Iterator[_State]:
+    """The one state of this wheelhouse and session, for one thread at a time; it ends where nothing was loaded.
+
+    Raises where the session already has what does not go with it.
+    """
+    key = manifest.digest, session.key if session else None
+    while True:
+        with _changing:
+            if session:
+                _check_session(manifest, session, isolation)
+            state = _states.setdefault(key, _State(manifest, session, isolation))
+        with state.busy:
+            if _states.get(key) is not state:  # another thread unloaded it while this one waited
+                continue
+            try:
+                yield state
+            finally:
+                if state.report is None:
+                    state.end()
+            return
+
+
+def _check_session(manifest: Manifest, session: Session, isolation: str) -> None:
+    for other in _states.values():
+        if other.session is None:
+            continue
+        same = other.manifest.digest == manifest.digest and other.isolation == isolation
+        if PROCESS in (isolation, other.isolation) and other.session.key == session.key and not same:
+            raise LoadError(
+                f"this session runs with the wheelhouse {other.manifest.name}, digest {other.manifest.digest[:12]}, "
+                f"and isolation={other.isolation!r}; unload that first, or load into another session "
+                "(spark.newSession())"
+            )
+        if SHARED == isolation == other.isolation and other.session.shared_key == session.shared_key:
+            _refuse_disagreement(manifest, [other.manifest])
+
+
+def _load(run: Run, state: _State, imports: list[str] | None, driver: bool | None) -> Report:
+    with contextlib.ExitStack() as undo:
+        told = _claim_driver(state, driver, undo)
+        with ThreadPoolExecutor(1) as beside:  # the driver unpacks while the workers' nodes do
+            if state.on_driver:
+                beside.submit(activation.activate, str(run.file))
+            delivered = _on_workers(run, state, imports, undo)
+        process = _on_driver(run, imports) if state.on_driver else None
+        state.also_undo(undo.pop_all().close)
+    state.delivered = delivered
+    return Report(
+        driver=process,
+        workers=delivered.workers if delivered else (),
+        delivery=delivered.how if delivered else "driver only",
+        digest=run.manifest.digest,
+        packages={wheel.name: wheel.version for wheel in run.manifest.wheels},
+        isolation=state.isolation,
+        warnings=(*told, *(delivered.warnings if delivered else ())),
+    )
+
+
+def _on_workers(run: Run, state: _State, imports: list[str] | None, undo: contextlib.ExitStack) -> Delivered | None:
+    session, names = state.session, imports if imports is not None else proof_names(run.manifest)
+    if session is None:
+        return None
+    if state.delivered:
+        return delivery.prove(run, session, state.delivered, names, state.isolation)
+    delivered = delivery.deliver(run, session, names, state.isolation)
+    undo.callback(delivered.undo)
+    return delivered
 
 
 def proof_names(manifest: Manifest) -> list[str]:
@@ -141,6 +270,32 @@ def _on_driver(run: Run, imports: list[str] | None) -> Process:
     return driver
 
 
+def _claim_driver(state: _State, driver: bool | None, undo: contextlib.ExitStack) -> tuple[str, ...]:
+    """Decide whether this process gets the wheelhouse; returns what there is to say where it is left alone."""
+    if state.on_driver or driver is False:
+        return ()
+    with _changing:
+        try:
+            others = [other.manifest for other in _states.values() if other.on_driver and other is not state]
+            _refuse_disagreement(state.manifest, others)
+            _refuse_imported(state.manifest)
+        except (WheelhouseConflictError, AlreadyImportedError) as error:
+            if driver or state.isolation == SHARED:
+                raise
+            found = "; ".join(map(str, error.conflicts))
+            return (f"the driver was left as it is, only the workers have the wheelhouse: {found}",)
+        state.on_driver = True
+    undo.callback(_leave_driver, state)
+    return ()
+
+
+def _leave_driver(state: _State) -> None:
+    with _changing:
+        state.on_driver = False
+        if not any(other.on_driver and other.manifest.digest == state.manifest.digest for other in _states.values()):
+            activation.deactivate(state.manifest.digest)
+
+
 def _check_target(manifest: Manifest) -> None:
     running = Target.running()
     unfit = [wheel.filename for wheel in manifest.wheels if running.rank(wheels.tags_of(wheel.filename)) is None]
@@ -153,11 +308,11 @@ def _check_target(manifest: Manifest) -> None:
         )
 
 
-def _check_loaded(manifest: Manifest) -> None:
+def _refuse_disagreement(manifest: Manifest, others: Sequence[Manifest]) -> None:
     brings = {wheel.name: wheel.version for wheel in manifest.wheels}
     conflicts = [
         Conflict(wheel.name, wheel.version, brings[wheel.name], f"wheelhouse {other.name}, digest {other.digest[:12]}")
-        for other in _manifests.values()
+        for other in others
         for wheel in other.wheels
         if brings.get(wheel.name, wheel.version) != wheel.version
     ]
@@ -165,7 +320,7 @@ def _check_loaded(manifest: Manifest) -> None:
         raise WheelhouseConflictError(conflicts)
 
 
-def _check_imported(manifest: Manifest) -> None:
+def _refuse_imported(manifest: Manifest) -> None:
     conflicts = []
     for wheel in manifest.wheels:
         for name in wheel.names:
@@ -173,102 +328,8 @@ def _check_imported(manifest: Manifest) -> None:
             file = activation.module_file(module) if module else None
             if module and file:
                 version = activation.version_of(module, wheel.name)
-                if version != wheel.version:
+                if not activation.same_version(version, wheel.version):
                     conflicts.append(Conflict(wheel.name, version or "an unknown version", wheel.version, file))
                     break
     if conflicts:
         raise AlreadyImportedError(conflicts)
-
-
-@contextlib.contextmanager
-def _sys_path_restored_on_failure() -> Iterator[None]:
-    before = list(sys.path)
-    try:
-        yield
-    except BaseException:
-        activation.forget(before)
-        raise
-
-
-# --- the workers ----------------------------------------------------------------------------------------------------
-
-
-def _on_workers(run: Run, session: Session, names: list[str]) -> tuple[tuple[Process, ...], str]:
-    """Send what the workers need and prove it: a reference to the run path first, the wheels where that fails."""
-    module = wheelhouse.module_name(run.manifest.digest)
-    stand_in = _sent_directory() / _sent_name(run, "reference")
-    wheelhouse.write_reference(run.file, str(run.file.absolute()), stand_in)
-    with _sent(session, stand_in):
-        workers = _prove(session, f"{module}_reference", names, run.manifest)
-        if not any(worker.error and activation.UNREACHABLE in worker.error for worker in workers):
-            _refuse_faults(workers, run.manifest)
-            return workers, "reference: the workers read the wheelhouse from the run path, which they see"
-    session.take_back(stand_in)
-    whole = _sent_directory() / _sent_name(run, "wheels")
-    _link(run.file, whole)
-    with _sent(session, whole):
-        workers = _prove(session, module, names, run.manifest)
-        _refuse_faults(workers, run.manifest)
-        return workers, "wheels: sent through Spark, because not every worker sees the run path"
-
-
-@contextlib.contextmanager
-def _sent(session: Session, file: Path) -> Iterator[None]:
-    """Send a file that workers import from; take it back if what follows fails."""
-    session.send(file)
-    try:
-        yield
-    except BaseException:
-        session.take_back(file)
-        raise
-
-
-@functools.cache
-def _sent_directory() -> Path:
-    """Where the files that were sent lie as long as this process lives.
-
-    Spark's file server hands them out from there, not from a copy, and an executor may come at any time.
-    """
-    made = tempfile.mkdtemp(prefix="depload-sent-")
-    atexit.register(shutil.rmtree, made, ignore_errors=True)
-    return Path(made)
-
-
-def _sent_name(run: Run, what: str) -> str:
-    """The digest is in the name, because Spark keeps the first file of a name that it is given; so is the place."""
-    place = hashlib.sha256(str(run.file.absolute()).encode()).hexdigest()[:8]
-    return f"{run.manifest.name}-{run.manifest.digest[:16]}-{what}-{place}.zip"
-
-
-def _link(file: Path, to: Path) -> None:
-    if to.exists():
-        return
-    try:
-        to.hardlink_to(file)
-    except OSError:
-        shutil.copyfile(file, to)
-
-
-def _refuse_faults(workers: Sequence[Process], manifest: Manifest) -> None:
-    if found := faults(workers, manifest):
-        raise WorkerError(found, _STRANGERS_REMEDY if any(worker.strangers for worker in workers) else "")
-
-
-_STRANGERS_REMEDY = (
-    "The workers imported another version before the wheelhouse could be activated: convert with the version that they "
-    "have, or take the package out of the workers' environment."
-)
-
-
-def _prove(session: Session, module: str, names: list[str], manifest: Manifest) -> tuple[Process, ...]:
-    """What every worker answers after it has activated the wheelhouse and imported ``names``."""
-    description = f"depload: prove {manifest.name} {manifest.digest[:12]} on every worker"
-    packages = manifest.packages()
-
-    def prove() -> dict[str, Any]:  # pickled by value, as it names no globals: workers do not have depload
-        import importlib
-
-        facts: dict[str, Any] = importlib.import_module(module).prove(names, packages)
-        return facts
-
-    return tuple(map(Process.of, sessions.everywhere(session, prove, description)))

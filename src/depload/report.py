@@ -1,140 +1,150 @@
-"""What is true on the driver and on every worker, and how it is shown."""
+"""What is true on the driver and on every worker: as found, and as the proof of a load."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from depload.errors import WorkerFault
+from depload.comparison import Comparison, compare
+from depload.environments import Environment, Environments, Imported, Process, Wrong
+from depload.errors import DeploadError, WorkerFault
+from depload.plain import size, table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
     from depload.wheelhouse import Manifest
 
-
-@dataclass(frozen=True)
-class Imported:
-    """A module as one process has it."""
-
-    version: str | None
-    file: str | None
-    package: str | None
-    """The package of the wheelhouse that provides it."""
-    error: str | None
+__all__ = ["Fingerprint", "Imported", "Process", "Report", "faults", "size", "table"]
 
 
-@dataclass(frozen=True)
-class Process:
-    """One Python process that the wheelhouse was activated in: the driver, or a worker."""
+@dataclass(frozen=True, repr=False)
+class Fingerprint(Environments):
+    """What the driver and each worker can import, wheelhouse or not; printed, it is text."""
 
-    host: str
-    executor: str
-    pid: int
-    python: str
-    prefix: str
-    platform: str
-    site: str | None
-    digest: str | None
-    unpacked: bool
-    """Whether this process unpacked the wheels; all others on its node found them unpacked."""
-    seconds: float
-    """From before activation until the last import."""
-    imported: Mapping[str, Imported]
-    error: str | None
-    packages: Mapping[str, str]
-    """Version by name of all that can be imported there, the platform's own packages included."""
-    strangers: tuple[Mapping[str, str | None], ...]
-    """Modules of the wheelhouse's packages that were imported from elsewhere before."""
+    title = "fingerprint"
 
     @classmethod
-    def of(cls, facts: Mapping[str, Any]) -> Process:
-        """From what ``activation.prove`` answered."""
-        imported = {name: Imported(**row) for name, row in facts["imported"].items()}
-        kept = {key: facts[key] for key in cls.__dataclass_fields__ if key not in ("imported", "strangers")}
-        return cls(**kept, imported=imported, strangers=tuple(facts["strangers"]))
+    def from_json(cls, data: object) -> Fingerprint:
+        """From what ``to_json`` gave, a fingerprint's or a report's. Raises DeploadError where it is neither."""
+        whole = _typed(data, "it", dict)
+        driver, workers = whole.get("driver"), _typed(whole.get("workers"), "workers", list)
+        return Fingerprint(
+            driver=None if driver is None else _environment(driver, "driver"),
+            workers=tuple(_environment(row, f"workers[{at}]") for at, row in enumerate(workers)),
+        )
 
-    def to_json(self) -> dict[str, Any]:
-        """As ``depload load --json`` prints it."""
-        return {**asdict(self), "strangers": [dict(row) for row in self.strangers]}
+    def compare(self, other: Environments) -> Comparison:
+        """What differs from another fingerprint or report: driver from driver, workers from workers."""
+        return compare(self, other)
+
+    def to_junit(self) -> str:
+        """JUnit XML: a test suite for each process; what is wrong or odd in it is a failure."""
+        from depload import rendering
+
+        return rendering.junit(self)
+
+    def to_html(self) -> str:
+        """A page of HTML that needs nothing else: no script, no style sheet, light or dark as the reader has it."""
+        from depload import rendering
+
+        return rendering.page(self)
+
+    def _repr_html_(self) -> str:
+        """As a notebook shows it."""
+        from depload import rendering
+
+        return rendering.html(self)
+
+    def __str__(self) -> str:
+        from depload import rendering
+
+        return rendering.text(self)
 
 
-@dataclass(frozen=True)
-class Report:
-    """The proof of a load."""
+@dataclass(frozen=True, repr=False)
+class Report(Fingerprint):
+    """The proof of a load; printed, it is text."""
 
-    driver: Process
+    driver: Process | None
     workers: tuple[Process, ...]
     delivery: str
     """How the wheels got to the workers, and why that way."""
     digest: str
     packages: Mapping[str, str]
     """Version by package, of everything that the wheelhouse brings."""
+    isolation: str = "shared"
+    """``shared``: in the application's own Python workers; ``process``: in Python workers of its own."""
+    warnings: tuple[str, ...] = ()
+
+    title = "loaded"
+
+    def about(self) -> dict[str, str]:
+        """The wheelhouse, and how it got there."""
+        return {
+            "wheelhouse": ", ".join(f"{name} {version}" for name, version in sorted(self.packages.items())),
+            "delivery": self.delivery,
+            "isolation": self.isolation,
+            "digest": self.digest,
+        }
+
+    def brought(self) -> Mapping[str, str]:
+        """``packages``."""
+        return self.packages
+
+    def wrong(self, process: Environment) -> tuple[Wrong, ...]:
+        """Every difference between what a process has and what the wheelhouse brings."""
+        return tuple(process.wrong(self.digest, self.packages)) if isinstance(process, Process) else ()
 
     def to_json(self) -> dict[str, Any]:
         """As ``depload load --json`` prints it."""
         return {
             "digest": self.digest,
             "delivery": self.delivery,
+            "isolation": self.isolation,
+            "warnings": list(self.warnings),
             "packages": dict(self.packages),
-            "driver": self.driver.to_json(),
-            "workers": [worker.to_json() for worker in self.workers],
+            **super().to_json(),
         }
-
-    def __str__(self) -> str:
-        rows: list[tuple[str, ...]] = [("process", "host", "pid", "python", "site", "seconds", "imported")]
-        rows += [_row("driver", self.driver), *(_row(f"executor {worker.executor}", worker) for worker in self.workers)]
-        packages = ", ".join(f"{name} {version}" for name, version in sorted(self.packages.items()))
-        return f"{table(rows)}\npackages: {packages}\ndelivery: {self.delivery}\ndigest:   {self.digest}"
-
-
-def _row(label: str, process: Process) -> tuple[str, ...]:
-    imported = ", ".join(f"{name} {module.version or module.error}" for name, module in process.imported.items())
-    site = "unpacked" if process.unpacked else "found"
-    return label, process.host, str(process.pid), process.python, site, f"{process.seconds:.2f}", imported
-
-
-def table(rows: Sequence[Sequence[str]]) -> str:
-    """Rows as aligned columns; the first row is the heading."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
-
-
-def size(count: int) -> str:
-    """Bytes as a person reads them."""
-    number, units = float(count), iter(("B", "kB", "MB", "GB"))
-    unit = next(units)
-    while number >= 1000 and (larger := next(units, None)):  # noqa: PLR2004 - SI
-        number, unit = number / 1000, larger
-    return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
 
 
 def faults(workers: Iterable[Process], manifest: Manifest) -> tuple[WorkerFault, ...]:
     """Every difference between what the workers have and what the wheelhouse brings."""
     versions = {wheel.name: wheel.version for wheel in manifest.wheels}
     return tuple(
-        WorkerFault(worker.host, worker.executor, *difference)
+        WorkerFault(worker.host, worker.executor, wrong.package, wrong.expected, wrong.found)
         for worker in workers
-        for difference in _differences(worker, manifest.digest, versions)
+        for wrong in worker.wrong(manifest.digest, versions)
     )
 
 
-def _differences(worker: Process, digest: str, versions: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
-    if worker.error:
-        yield "the wheelhouse", "activated", worker.error
-        return
-    if worker.digest != digest:
-        yield "the wheelhouse", f"digest {digest}", f"digest {worker.digest}"
-    told = set()
-    for row in worker.strangers:
-        package = str(row["package"])
-        told.add(package)
-        yield package, versions[package], f"{row['version']}, imported before from {row['file']}"
-    for name, module in worker.imported.items():
-        package = module.package or name
-        expected = versions.get(package)
-        if module.error:
-            yield package, expected or "importable", module.error
-        elif expected and module.version not in (expected, None) and package not in told:
-            yield package, expected, f"{module.version} from {module.file}"
+# --- a report that was written before --------------------------------------------------------------------------------
+
+_KINDS = {
+    "host": (str,),
+    "executor": (str,),
+    "pid": (int,),
+    "python": (str,),
+    "prefix": (str,),
+    "platform": (str,),
+    "site": (str, type(None)),
+    "packages": (dict,),
+}
+
+
+def _environment(data: object, where: str) -> Environment:
+    row = _typed(data, where, dict)
+    facts = {name: _typed(row.get(name), f"{where}.{name}", *kinds) for name, kinds in _KINDS.items()}
+    for name, version in facts["packages"].items():
+        _typed(version, f"{where}.packages.{name}", str)
+    return Environment.of(facts)
+
+
+def _typed(value: object, where: str, *kinds: type) -> Any:  # noqa: ANN401 - of one of the kinds
+    """The value, which is of one of the kinds that JSON has. Raises DeploadError."""
+    if not isinstance(value, kinds):
+        raise DeploadError(
+            f"this is no fingerprint and no report: {where} is {type(value).__name__}, not {kinds[0].__name__}; "
+            "hand over what `depload fingerprint --json` or `depload load --json` printed"
+        )
+    return value
