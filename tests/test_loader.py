@@ -289,6 +289,42 @@ def test_an_executor_that_comes_later_has_everything_too(published: Callable[...
 
 
 @pytest.mark.spark
+def test_a_job_whose_executor_is_killed_in_the_middle_ends_with_the_right_packages(
+    published: Callable[..., Converted], tmp_path: Path
+) -> None:
+    converted = published(alpha=("1.0", {"alpha.py": "NAME = 'alpha'\n"}))
+    (tmp_path / "seen").mkdir()
+    answer = run_on_spark(
+        """
+        import os, pathlib, signal, threading, time
+        depload.load(sys.argv[1], spark)
+        seen = pathlib.Path(sys.argv[2])
+
+        def slow(row):
+            import alpha, pathlib, os, time
+            pathlib.Path(place, f"{row}-{os.getppid()}").touch()
+            time.sleep(0.3)
+            return [alpha.NAME, os.getcwd()]
+
+        place = str(seen)
+        names = []
+        job = threading.Thread(target=lambda: names.extend(sc.parallelize(range(8), 8).map(slow).collect()))
+        job.start()
+        while not (begun := list(seen.iterdir())):
+            time.sleep(0.01)
+        daemon = begun[0].name.rpartition("-")[2]
+        with open(f"/proc/{daemon}/stat") as file:
+            os.kill(int(file.read().rpartition(")")[2].split()[1]), signal.SIGKILL)  # the executor's Java process
+        job.join()
+        answer.update(names=[name for name, _ in names], begun=len(list(seen.iterdir())) > 8)
+        """,
+        converted.path,
+        str(tmp_path / "seen"),
+    )
+    assert answer == {"names": ["alpha"] * 8, "begun": True}
+
+
+@pytest.mark.spark
 def test_workers_of_another_python_are_an_error_that_says_so(published: Callable[..., Converted]) -> None:
     other = next((found for found in map(tools.interpreter, OTHER_PYTHONS) if found), None)
     if other is None:
