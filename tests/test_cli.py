@@ -76,6 +76,19 @@ def test_load_prints_the_proof_of_driver_and_workers(published: Callable[..., Co
     assert report["digest"] == converted.digest
 
 
+@pytest.mark.spark
+def test_a_load_that_fails_writes_its_report_too(published: Callable[..., Converted], tmp_path: Path) -> None:
+    code = "import os\nif os.environ.get('DEPLOAD_WORKS_FOR'):\n    raise OSError('libgomp.so.1 is missing')\n"
+    converted = published(broken=("1.0", {"broken.py": code}))
+    junit = tmp_path / "report.xml"
+    words = ["load", converted.path, "--master", "local[1]", "--isolation", "process", "--junit", str(junit)]
+    done = depload(*words, code=1)
+    assert "broken: expected 1.0, found OSError: libgomp.so.1 is missing" in done.stderr
+    case = ET.parse(junit).find("testsuite/testcase[@name='import broken']/failure")
+    assert case is not None
+    assert "libgomp.so.1 is missing" in str(case.get("message"))
+
+
 def test_two_fingerprints_are_compared_and_the_exit_code_tells(tmp_path: Path) -> None:
     before = tmp_path / "before.json"
     before.write_text(depload("fingerprint", "--json").stdout)

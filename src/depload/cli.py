@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from depload._version import __version__
-from depload.errors import DeploadError
+from depload.errors import DeploadError, WorkerError
 
 try:
     import click
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from depload.formats import Detection
     from depload.pipeline import Converted
-    from depload.report import Fingerprint
+    from depload.report import Fingerprint, Report
     from depload.wheelhouse import Manifest
 
 
@@ -298,27 +298,48 @@ def _check(
 )
 @click.option("--import", "imports", multiple=True, metavar="NAME", help="Import NAME on the driver and every worker.")
 @click.option(
+    "--isolation",
+    type=click.Choice(["shared", "process"]),
+    default="shared",
+    show_default=True,
+    help="Use the application's Python workers, or workers of the session's own.",
+)
+@click.option(
     "--junit", metavar="FILE", type=click.Path(path_type=Path), help="Write the report there as JUnit XML, for CI."
 )
 @click.option(
     "--html", metavar="FILE", type=click.Path(path_type=Path), help="Write the report there as a page of HTML."
 )
 def _load(
-    path: str, master: str, imports: tuple[str, ...], junit: Path | None, html: Path | None, as_json: bool
+    path: str,
+    master: str,
+    imports: tuple[str, ...],
+    isolation: Literal["shared", "process"],
+    junit: Path | None,
+    html: Path | None,
+    as_json: bool,
 ) -> None:
     """Start a Spark session, load the wheelhouse at PATH, and print what the driver and every worker have."""
     from depload import load
     from depload.embedded import spark_session
     from depload.runs import open_run
 
+    def write(report: Report) -> None:
+        if junit:
+            _write(junit, report.to_junit())
+        if html:
+            _write(html, report.to_html())
+
     open_run(path)  # before Spark is started for nothing
     click.echo(f"starting Spark on {master} ...", err=True)
     with spark_session(master) as spark:
-        loaded = load(path, spark, imports=imports or None)
-        if junit:
-            _write(junit, loaded.report.to_junit())
-        if html:
-            _write(html, loaded.report.to_html())
+        try:
+            loaded = load(path, spark, imports=imports or None, isolation=isolation)
+        except WorkerError as error:
+            if error.report:
+                write(error.report)
+            raise
+        write(loaded.report)
         _print(as_json, {"path": loaded.path, **loaded.report.to_json()}, str(loaded.report))
 
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from depload import activation, sessions, wheelhouse
 from depload.errors import SparkSessionError, WorkerError
-from depload.report import Process, faults
+from depload.report import Process, Report, faults
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -72,7 +72,7 @@ def deliver(run: Run, session: Session, names: Sequence[str], isolation: str) ->
             if payload.how == _REFERENCE and any(activation.UNREACHABLE in (each["error"] or "") for each in answers):
                 undo()
                 continue
-            workers = _accepted(run, answers, isolation)
+            workers = _accepted(run, answers, payload.how, isolation)
             return Delivered(workers, payload.how, payload.module, tuple(_warnings(answers)), undo)
         except BaseException:
             undo()
@@ -83,7 +83,9 @@ def deliver(run: Run, session: Session, names: Sequence[str], isolation: str) ->
 def prove(run: Run, session: Session, delivered: Delivered, names: Sequence[str], isolation: str) -> Delivered:
     """Prove once more what was delivered before; raises WorkerError or SparkSessionError."""
     answers = _ask(run, session, delivered.module, names)
-    return replace(delivered, workers=_accepted(run, answers, isolation), warnings=tuple(_warnings(answers)))
+    return replace(
+        delivered, workers=_accepted(run, answers, delivered.how, isolation), warnings=tuple(_warnings(answers))
+    )
 
 
 # --- shared: on the path of the application's workers ---------------------------------------------------------------
@@ -245,13 +247,14 @@ def _ask(run: Run, session: Session, module: str, names: Sequence[str]) -> list[
     return sessions.everywhere(session, prove, description)
 
 
-def _accepted(run: Run, answers: Sequence[dict[str, Any]], isolation: str) -> tuple[Process, ...]:
+def _accepted(run: Run, answers: Sequence[dict[str, Any]], how: str, isolation: str) -> tuple[Process, ...]:
     if isolation == PROCESS and not all(answer["isolated"] for answer in answers):
         raise SparkSessionError(_NOT_ISOLATED, _LAUNCHER_REMEDY)
     workers = tuple(map(Process.of, answers))
     if found := faults(workers, run.manifest):
         named = isolation == SHARED and any(worker.strangers for worker in workers)
-        raise WorkerError(found, _STRANGERS_REMEDY if named else "")
+        report = Report(None, workers, how, run.manifest.digest, run.manifest.versions(), isolation=isolation)
+        raise WorkerError(found, _STRANGERS_REMEDY if named else "", report)
     return workers
 
 

@@ -1,4 +1,7 @@
-"""A Spark session on this machine, with real executor processes if asked, and no Java of the machine's needed."""
+"""A Spark session on this machine, with real executor processes if asked, and no Java of the machine's needed.
+
+Other processes can attach to its application, each a driver of its own, as the tasks that share a job cluster do.
+"""
 
 from __future__ import annotations
 
@@ -67,6 +70,82 @@ def spark_session(master: str = DEFAULT_MASTER, app_name: str = "depload", **con
         finally:
             spark.stop()
             _remove_work(application)
+
+
+def attachment(spark: Any) -> dict[str, str]:  # noqa: ANN401 - Spark's object
+    """Environment variables with which a Python process on this machine can attach to the application of ``spark``.
+
+    They hold the secret of its JVM's gateway. Raises SparkSessionError where there is no such JVM: the session is a
+    Connect session, or was stopped.
+    """
+    context = getattr(spark, "_sc", None)
+    if context is None:
+        raise SparkSessionError("a process attaches to the JVM of a classic Spark session", "hand over one")
+    if context._jsc is None:  # noqa: SLF001 - pyspark's own way to say so
+        raise SparkSessionError("the Spark session was stopped", "start a new one")
+    from py4j.clientserver import ClientServer
+
+    gateway = context._gateway  # noqa: SLF001 - pyspark's own way to the gateway
+    return {
+        "PYSPARK_GATEWAY_PORT": str(gateway.gateway_parameters.port),
+        "PYSPARK_GATEWAY_SECRET": gateway.gateway_parameters.auth_token,
+        "PYSPARK_PIN_THREAD": str(isinstance(gateway, ClientServer)).lower(),  # both sides must speak alike
+        "PYSPARK_PYTHON": context.pythonExec,
+    }
+
+
+@contextlib.contextmanager
+def attached_session() -> Iterator[Any]:
+    """A session of its own in the application that ``attachment`` told this process of, which goes on in the end.
+
+    Such sessions share the tables and the executors, not their confs and views; meanwhile
+    ``SparkSession.builder.getOrCreate()`` answers with this one. Two things reach beyond it: ``stop()`` stops the
+    application, and a stream's functions that Spark calls in the driver (``foreachBatch``) run in whichever process
+    asked last.
+
+    Raises ToolMissingError without pyspark, SparkSessionError where there is nothing to attach to.
+    """
+    if "PYSPARK_GATEWAY_PORT" not in os.environ:
+        raise SparkSessionError(
+            "this process was told of no Spark application", "start it with what embedded.attachment(spark) returns"
+        )
+    try:
+        from pyspark.sql import SparkSession
+    except ImportError:
+        raise ToolMissingError("pyspark", "a Spark session", "pip install 'depload[local]'") from None
+    try:
+        spark = _attach()
+    except Exception as error:
+        raise SparkSessionError(
+            f"this process cannot attach to the Spark application ({str(error).partition(chr(10))[0]})",
+            "the application must be running, and this process must have no other",
+        ) from error
+    context = spark.sparkContext
+    try:
+        yield spark
+    finally:
+        # Without its Java side, stopping the context ends what is this process's own, and nothing else.
+        context._jsc = spark._sc._jsc = spark._jsc = None  # noqa: SLF001
+        context.stop()
+        SparkSession._instantiatedSession = SparkSession._activeSession = None  # noqa: SLF001
+
+
+def _attach() -> Any:  # noqa: ANN401 - Spark's object
+    from pyspark import SparkConf, SparkContext
+    from pyspark.java_gateway import launch_gateway
+    from pyspark.sql import SparkSession
+
+    gateway = launch_gateway()  # launches none where PYSPARK_GATEWAY_PORT names one
+    java = gateway.jvm.SparkSession
+    default = java.getDefaultSession()  # its builder would start another application in place of one that was stopped
+    if default.isEmpty() or default.get().sparkContext().isStopped():
+        raise RuntimeError("it was stopped")
+    first = default.get()
+    running = gateway.jvm.JavaSparkContext.fromSparkContext(first.sparkContext())
+    conf = SparkConf(_jvm=gateway.jvm, _jconf=running.getConf())
+    spark = SparkSession(SparkContext(gateway=gateway, jsc=running, conf=conf), first.newSession())
+    java.setDefaultSession(first)  # pyspark has put the new one in its place, for every process of the application
+    return spark
 
 
 def java_home() -> str:

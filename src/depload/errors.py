@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -365,12 +365,13 @@ class WorkerFault(NamedTuple):
 
 
 class WorkerError(LoadError):
-    """Workers that do not have what was asked; every one of them is named."""
+    """Workers that do not have what was asked; every one of them is named, and a ``Report`` has what each answered."""
 
-    def __init__(self, faults: Sequence[WorkerFault], remedy: str = "") -> None:
-        super().__init__(tuple(faults), remedy)
+    def __init__(self, faults: Sequence[WorkerFault], remedy: str = "", report: Any = None) -> None:  # noqa: ANN401
+        super().__init__(tuple(faults), remedy, report)
         self.faults = tuple(faults)
         self.remedy = remedy
+        self.report = report
 
     def __str__(self) -> str:
         lines = "\n".join(f"  - {fault}" for fault in self.faults)

@@ -57,7 +57,7 @@ class Brought:
     @property
     def versions(self) -> dict[str, str]:
         """Version by package."""
-        return {wheel.name: wheel.version for wheel in self.manifest.wheels}
+        return self.manifest.versions()
 
     @property
     def all_tops(self) -> frozenset[str]:

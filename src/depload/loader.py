@@ -204,7 +204,7 @@ def _load(run: Run, state: _State, imports: list[str] | None, driver: bool | Non
         workers=delivered.workers if delivered else (),
         delivery=delivered.how if delivered else "driver only",
         digest=run.manifest.digest,
-        packages={wheel.name: wheel.version for wheel in run.manifest.wheels},
+        packages=run.manifest.versions(),
         isolation=state.isolation,
         warnings=(*told, *(delivered.warnings if delivered else ())),
     )
@@ -309,7 +309,7 @@ def _check_target(manifest: Manifest) -> None:
 
 
 def _refuse_disagreement(manifest: Manifest, others: Sequence[Manifest]) -> None:
-    brings = {wheel.name: wheel.version for wheel in manifest.wheels}
+    brings = manifest.versions()
     conflicts = [
         Conflict(wheel.name, wheel.version, brings[wheel.name], f"wheelhouse {other.name}, digest {other.digest[:12]}")
         for other in others

@@ -110,7 +110,7 @@ class Report(Fingerprint):
 
 def faults(workers: Iterable[Process], manifest: Manifest) -> tuple[WorkerFault, ...]:
     """Every difference between what the workers have and what the wheelhouse brings."""
-    versions = {wheel.name: wheel.version for wheel in manifest.wheels}
+    versions = manifest.versions()
     return tuple(
         WorkerFault(worker.host, worker.executor, wrong.package, wrong.expected, wrong.found)
         for worker in workers

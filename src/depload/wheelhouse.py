@@ -108,6 +108,10 @@ class Manifest:
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"the manifest lacks {error}") from error
 
+    def versions(self) -> dict[str, str]:
+        """Version by package."""
+        return {wheel.name: wheel.version for wheel in self.wheels}
+
     def packages(self) -> dict[str, dict[str, Any]]:
         """Version and import names by package, as plain data for a worker."""
         return {wheel.name: {"version": wheel.version, "names": list(wheel.names)} for wheel in self.wheels}
