@@ -1,10 +1,11 @@
 """Write src/depload/runtimes/<version>.json from the lists of what runtimes preinstall.
 
-    python scripts/update_runtimes.py LISTS [--runtime 15.4] [--only NAME ...]
+    python scripts/update_runtimes.py LISTS [--runtime 15.4] [--only NAME ...] [--installed ENVIRONMENT ...]
 
 LISTS is a directory with a file ``dbr-<version>.txt`` for each runtime, a line ``name==version`` for each package. What
-the packages require is asked of pip, with its configured index: of those that ``--only`` names, else of all. What is
-known already is kept, and a package without a wheel for the runtime stays unknown.
+the packages require is read from environments that have the same versions installed (``--installed``: those that
+``make matrix`` makes from the lists, say), or asked of pip, with its configured index: of those that ``--only`` names,
+else of all. What is known already is kept, and a package without a wheel for the runtime stays unknown.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,11 +39,16 @@ def main() -> None:
     parser.add_argument("lists", type=Path)
     parser.add_argument("--runtime", action="append", choices=sorted(SPARK), help="this one alone")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="ask for what these require, and no others")
+    parser.add_argument("--installed", nargs="+", type=Path, default=[], metavar="ENVIRONMENT", help="read from these")
     given = parser.parse_args()
     for version in given.runtime or SPARK:
         packages = listed(given.lists / f"dbr-{version}.txt")
-        asked = packages.keys() & {canonicalize_name(name) for name in given.only} if given.only else packages.keys()
+        named = {canonicalize_name(name) for name in given.only or ()}
+        asked = packages.keys() & named if given.only or given.installed else packages.keys()
         requires = kept(version, packages)
+        requires |= installed(
+            version, {name: packages[name] for name in packages.keys() - requires.keys()}, given.installed
+        )
         requires |= required(version, {name: packages[name] for name in sorted(asked - requires.keys())})
         write(version, packages, requires)
 
@@ -59,6 +66,17 @@ def kept(version: str, packages: Mapping[str, str]) -> dict[str, list[str]]:
         return {}
     data = json.loads(file.read_text(encoding="utf-8"))
     return {name: lines for name, lines in data["requires"].items() if data["packages"].get(name) == packages.get(name)}
+
+
+def installed(version: str, packages: Mapping[str, str], environments: Iterable[Path]) -> dict[str, list[str]]:
+    """What packages require on the runtime, where an environment has the very version."""
+    target = Target.of(runtime=version)
+    folders = [str(folder) for place in environments for folder in place.glob("lib/python*/site-packages")]
+    return {
+        canonicalize_name(found.metadata["Name"]): sorted(without_markers(found.requires or (), target))
+        for found in distributions(path=folders)
+        if packages.get(canonicalize_name(found.metadata["Name"])) == found.version
+    }
 
 
 def required(version: str, packages: Mapping[str, str]) -> dict[str, list[str]]:
