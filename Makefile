@@ -1,4 +1,5 @@
 # make demo   sets up everything and runs the main job on embedded Spark
+# make lab    runs three tasks, each with a pandas of its own, at the same time on one Spark application
 # make test   sets up everything and passes lint, types, layers and the tests
 # make matrix proves it on every kind of session and version of PySpark, and writes docs/matrix.md
 # make bench  measures side by side with other ways, and writes benchmarks/RESULTS.md
@@ -14,10 +15,13 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3.13 python3.10 python3 p
 BIN := .venv/bin
 SOURCES := $(shell find src -name '*.py') pyproject.toml README.md
 
-.PHONY: demo test lint types layers unit matrix bench lock clean
+.PHONY: demo lab test lint types layers unit matrix bench lock clean
 
 demo: .venv/depload
 	$(BIN)/depload demo
+
+lab: .venv/depload
+	$(BIN)/python examples/task_libraries/run.py
 
 test: lint types layers unit
 

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from conftest import run_on_spark, run_python, write_files
+import depload
+import topologies
+from conftest import CLUSTER, run_on_spark, run_python, write_files
 from depload.indexes import IndexOptions
 from depload.pipeline import convert
+from matrix import environments
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from depload.pipeline import Converted
 
@@ -31,15 +36,21 @@ def versions(published: Callable[..., Converted]) -> tuple[str, str]:
     )
 
 
-@pytest.mark.network
-def test_two_sessions_of_one_application_never_see_the_wrong_pandas_in_200_interleaved_jobs(
-    tmp_path: Path, base: Path
-) -> None:
+@pytest.fixture
+def pandas_paths(tmp_path: Path, base: Path) -> tuple[str, str]:
+    """Run paths of two versions of pandas."""
     paths = []
     for version in PANDAS:
         pins = f"pandas=={version}\nnumpy==1.26.4\n"
         source = write_files(tmp_path / version, {"requirements.txt": pins})
         paths.append(convert(source, base, options=IndexOptions(only_binary=(":all:",))).path)
+    return paths[0], paths[1]
+
+
+@pytest.mark.network
+def test_two_sessions_of_one_application_never_see_the_wrong_pandas_in_200_interleaved_jobs(
+    pandas_paths: tuple[str, str],
+) -> None:
     answer = run_on_spark(
         """
         import threading
@@ -73,13 +84,68 @@ def test_two_sessions_of_one_application_never_see_the_wrong_pandas_in_200_inter
         for thread in threads:
             thread.join()
         turns = sum(one != other for one, other in zip(done, done[1:]))
-        answer.update(jobs=len(done), wrong=wrong, errors=errors, interleaved=turns > 20, pandas="pandas" in sys.modules)
+        answer.update(jobs=len(done), wrong=wrong, errors=errors, interleaved=turns > 20)
+        answer["on the driver"] = "pandas" in sys.modules
         """,
-        *paths,
+        *pandas_paths,
         *PANDAS,
         master="local[4]",
     )
-    assert answer == {"jobs": 200, "wrong": [], "errors": [], "interleaved": True, "pandas": False}
+    assert answer == {"jobs": 200, "wrong": [], "errors": [], "interleaved": True, "on the driver": False}
+
+
+CLIENT = """\
+import json, sys, time, warnings
+from pathlib import Path
+sys.path.append(sys.argv[4])  # behind the client's own packages
+import depload
+from pyspark.sql import SparkSession
+from pyspark.sql.functions import udf
+
+warnings.simplefilter("ignore")
+address, path, version = sys.argv[1:4]
+
+def total(number):
+    import pandas
+    return f"{pandas.__version__} {int(pandas.DataFrame({'x': [number, 1]}).x.sum())}"
+
+spark = SparkSession.builder.remote(address).create()
+seen = []
+with depload.load(path, spark, isolation="process", driver=False) as loaded:
+    executors = sorted({worker.executor for worker in loaded.report.workers})
+    Path(sys.argv[5]).touch()
+    while not Path(sys.argv[6]).exists():  # until the other client has loaded as well
+        time.sleep(0.05)
+    for _ in range(40):
+        rows = spark.range(0, 2, 1, 2).select(udf(total, "string", useArrow=False)("id")).collect()
+        seen.append([row[0] for row in rows])
+shared = spark.range(1).select(udf(lambda _: __import__("pandas").__version__, "string", useArrow=False)("id"))
+answer = {"executors": executors, "wrong": [found for found in seen if found != [f"{version} 1", f"{version} 2"]]}
+print(json.dumps({**answer, "jobs": len(seen), "after": shared.collect()[0][0] != version}))
+"""
+
+
+@pytest.mark.network
+def test_two_clients_of_one_connect_server_never_see_the_wrong_pandas(
+    pandas_paths: tuple[str, str], tmp_path: Path
+) -> None:
+    python = environments.ready(environments.LISTS / "spark-newest.txt", f"{sys.version_info[0]}.{sys.version_info[1]}")
+    home = str(Path(depload.__file__).parent.parent)
+    flags = [str(tmp_path / "one-has-loaded"), str(tmp_path / "two-has-loaded")]
+    with topologies.connect_server(python, tmp_path / "server", master=CLUSTER) as address:
+        clients = [
+            subprocess.Popen(
+                [str(python), "-c", CLIENT, address, path, version, home, *order],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for path, version, order in zip(pandas_paths, PANDAS, (flags, flags[::-1]), strict=True)
+        ]
+        said = [client.communicate(timeout=300) for client in clients]
+    for (out, err), client in zip(said, clients, strict=True):
+        assert client.returncode == 0, err[-3000:]
+        assert json.loads(out.splitlines()[-1]) == {"executors": ["0", "1"], "wrong": [], "jobs": 40, "after": True}
 
 
 def test_eight_threads_of_one_driver_each_get_their_own(versions: tuple[str, str]) -> None:
@@ -113,9 +179,7 @@ def test_eight_threads_of_one_driver_each_get_their_own(versions: tuple[str, str
     assert answer == {"seen": [["1.0"], ["2.0"]] * 4, "left": []}
 
 
-def test_everybody_else_goes_on_as_before_and_unloading_puts_back(
-    versions: tuple[str, str], tmp_path: Path
-) -> None:
+def test_everybody_else_goes_on_as_before_and_unloading_puts_back(versions: tuple[str, str], tmp_path: Path) -> None:
     installed = write_files(tmp_path / "installed", {"alpha.py": "NAME = 'installed'\n"})
     answer = run_on_spark(
         """
@@ -189,7 +253,8 @@ def test_shared_wheelhouses_take_turns_on_the_same_workers(versions: tuple[str, 
                 import alpha
                 answer.setdefault("loaded", []).append([alpha.NAME, *seen()])
             answer.setdefault("after", []).append(seen())
-        answer["left"] = [sc._python_includes, [entry for entry in sys.path if "depload" in entry or "-of-this" in entry]]
+        entries = [entry for entry in sys.path if "depload-sent" in entry or "sites-of-this-test" in entry]
+        answer["left"] = [sc._python_includes, entries]
         """,
         *versions,
         master="local[2]",

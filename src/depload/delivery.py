@@ -38,6 +38,12 @@ _STRANGERS_REMEDY = (
 )
 _NOT_ISOLATED = "this platform runs the session's functions in its own Python workers, whatever the session asks for"
 _LAUNCHER_REMEDY = "load with isolation='shared', which needs no Python workers of its own"
+_NOT_ISOLATED_REMEDY = (
+    "Spark knows this from 3.5 on. Hand over the SparkContext (spark.sparkContext) to have all that is run with it in "
+    "workers of its own, or load with isolation='shared'"
+)
+_NOT_SENT = "what was sent to the workers is not on their path"
+_NOT_SENT_REMEDY = "see whether the executors can reach the driver's file server, and load again"
 
 
 @dataclass(frozen=True)
@@ -68,7 +74,7 @@ def deliver(run: Run, session: Session, names: Sequence[str], isolation: str) ->
     for payload in (_reference(run), _wheels(run)):
         undo = put(run, session, payload)
         try:
-            answers = _ask(run, session, payload.module, names)
+            answers = _ask(run, session, payload.module, names, isolation)
             if payload.how == _REFERENCE and any(activation.UNREACHABLE in (each["error"] or "") for each in answers):
                 undo()
                 continue
@@ -82,7 +88,7 @@ def deliver(run: Run, session: Session, names: Sequence[str], isolation: str) ->
 
 def prove(run: Run, session: Session, delivered: Delivered, names: Sequence[str], isolation: str) -> Delivered:
     """Prove once more what was delivered before; raises WorkerError or SparkSessionError."""
-    answers = _ask(run, session, delivered.module, names)
+    answers = _ask(run, session, delivered.module, names, isolation)
     return replace(
         delivered, workers=_accepted(run, answers, delivered.how, isolation), warnings=tuple(_warnings(answers))
     )
@@ -232,7 +238,7 @@ def _sent_name(run: Run, what: str) -> str:
 # --- the proof ------------------------------------------------------------------------------------------------------
 
 
-def _ask(run: Run, session: Session, module: str, names: Sequence[str]) -> list[dict[str, Any]]:
+def _ask(run: Run, session: Session, module: str, names: Sequence[str], isolation: str) -> list[dict[str, Any]]:
     """What every worker answers after it has activated the wheelhouse and imported ``names``."""
     manifest = run.manifest
     description = f"depload: prove {manifest.name} {manifest.digest[:12]} on every worker"
@@ -244,12 +250,19 @@ def _ask(run: Run, session: Session, module: str, names: Sequence[str]) -> list[
         facts: dict[str, Any] = importlib.import_module(module).prove(wanted, packages)
         return facts
 
-    return sessions.everywhere(session, prove, description)
+    try:
+        return sessions.everywhere(session, prove, description)
+    except SparkSessionError as error:
+        if f"No module named '{module}'" not in error.reason:
+            raise
+        if isolation == PROCESS:
+            raise SparkSessionError(_NOT_ISOLATED, _NOT_ISOLATED_REMEDY) from error
+        raise SparkSessionError(_NOT_SENT, _NOT_SENT_REMEDY) from error
 
 
 def _accepted(run: Run, answers: Sequence[dict[str, Any]], how: str, isolation: str) -> tuple[Process, ...]:
     if isolation == PROCESS and not all(answer["isolated"] for answer in answers):
-        raise SparkSessionError(_NOT_ISOLATED, _LAUNCHER_REMEDY)
+        raise SparkSessionError(_NOT_ISOLATED, _NOT_ISOLATED_REMEDY)
     workers = tuple(map(Process.of, answers))
     if found := faults(workers, run.manifest):
         named = isolation == SHARED and any(worker.strangers for worker in workers)
