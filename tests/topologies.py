@@ -11,7 +11,6 @@ import signal
 import socket
 import subprocess
 import time
-import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +24,6 @@ HOSTS = ("127.0.0.2", "127.0.0.3")
 
 _PATIENCE = 90.0  # seconds until a process that starts must have said so
 _GRACE = 10.0  # seconds that processes have to stop by themselves
-_CENTRAL = "https://repo.maven.apache.org/maven2"
 _APPLICATION = re.compile(r"\bapp-\d{14}-\d{4}\b")
 # A test that says where its own sites are does not speak for the machines of a cluster.
 _OWN = ("DEPLOAD_SITES", "SPARK_HOME", "SPARK_CONF_DIR", "SPARK_REMOTE")
@@ -120,7 +118,7 @@ def connect_server(python: Path, place: Path, *, master: str, jars: Sequence[Pat
 
 
 def connect_jar(cache: Path, version: str, sha256: str) -> Path:
-    """The jar with the Connect server of Spark 3.5, fetched once: Maven's client brings it, else Maven Central itself.
+    """The jar with the Connect server of Spark 3.5, fetched once from Maven Central, by Maven.
 
     Raises RuntimeError where it cannot be had, or is not the file with that SHA-256.
     """
@@ -141,19 +139,14 @@ def connect_jar(cache: Path, version: str, sha256: str) -> Path:
 
 
 def _fetch_jar(name: str, version: str, to: Path) -> None:
-    if mvn := shutil.which("mvn"):
-        artifact = f"-Dartifact=org.apache.spark:spark-connect_2.12:{version}"
-        command = [mvn, "--batch-mode", "--quiet", "dependency:copy", artifact, f"-DoutputDirectory={to}"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=to)
-        if done.returncode:
-            raise RuntimeError(f"mvn could not fetch {name}: {done.stdout[:500].strip()}")
-        return
-    url = f"{_CENTRAL}/org/apache/spark/spark-connect_2.12/{version}/{name}"
-    try:
-        with urllib.request.urlopen(url, timeout=60) as answer, (to / name).open("wb") as file:
-            shutil.copyfileobj(answer, file)
-    except OSError as error:
-        raise RuntimeError(f"{url}: {error}") from error
+    mvn = shutil.which("mvn")
+    if mvn is None:
+        raise RuntimeError(f"{name} comes from Maven Central, which takes Maven (mvn) on PATH")
+    artifact = f"-Dartifact=org.apache.spark:spark-connect_2.12:{version}"
+    command = [mvn, "--batch-mode", "--quiet", "dependency:copy", artifact, f"-DoutputDirectory={to}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=to)
+    if done.returncode:
+        raise RuntimeError(f"mvn could not fetch {name}: {done.stdout[:500].strip()}")
 
 
 # --- processes that are stopped in the end --------------------------------------------------------------------------
