@@ -26,7 +26,7 @@ if way.startswith("floor"):
     config["spark.executorEnv.PYTHONPATH"] = prepared[way]
 
 import depload  # noqa: E402 - DEPLOAD_SITES is set before anything may look at it
-from depload.embedded import spark_session  # noqa: E402 - as above
+from depload.local.embedded import spark_session  # noqa: E402 - as above
 
 
 def import_all(_rows: object) -> list[str]:

@@ -1,4 +1,4 @@
-"""Write src/depload/runtimes/<version>.json from the lists of what runtimes preinstall.
+"""Write src/depload/checking/runtimes/<version>.json from the lists of what runtimes preinstall.
 
     python scripts/update_runtimes.py LISTS [--runtime 15.4] [--only NAME ...] [--installed ENVIRONMENT ...]
 
@@ -22,12 +22,12 @@ from typing import TYPE_CHECKING
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from depload.target import Target
+from depload.standards.target import Target
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-DATA = Path(__file__).parent.parent / "src" / "depload" / "runtimes"
+DATA = Path(__file__).parent.parent / "src" / "depload" / "checking" / "runtimes"
 # Databricks release notes, "System environment": Apache Spark.
 SPARK = {"13.3": "3.4.1", "14.3": "3.5.0", "15.4": "3.5.0", "16.4": "3.5.2", "17.3": "4.0.0"}
 OTHER_PYTHONS = ("3.11", "3.10")

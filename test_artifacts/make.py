@@ -12,7 +12,7 @@ import zipfile
 from pathlib import Path
 from textwrap import dedent
 
-from depload import wheels
+from depload.standards import wheels
 
 Files = dict[str, str | bytes]
 

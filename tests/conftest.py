@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from depload import wheels
-from depload.indexes import IndexOptions
+from depload.making.indexes import IndexOptions
+from depload.making.resolver import resolve
 from depload.pipeline import convert
-from depload.resolver import resolve
-from depload.target import Target
+from depload.standards import wheels
+from depload.standards.target import Target
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -182,7 +182,7 @@ def run_on_spark(body: str, *arguments: str, master: str = CLUSTER, config: Mapp
     code = dedent(f"""\
         import json, sys
         import depload
-        from depload.embedded import spark_session
+        from depload.local.embedded import spark_session
 
         answer = {{}}
         with spark_session({master!r}, **{dict(config or {})!r}) as spark:

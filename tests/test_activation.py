@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from conftest import OFFLINE, make_wheel, run_python
-from depload import activation
 from depload.pipeline import convert
+from depload.travels import activation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -443,7 +443,7 @@ def test_deactivating_gives_the_names_back_to_what_was_there_before(
     answer = run_python(
         """
         import json, os, sys
-        from depload import activation
+        from depload.travels import activation
         one, two, installed = sys.argv[1:]
         sys.path.append(installed)
         before = list(sys.path)

@@ -22,9 +22,9 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from depload import archive
-from depload.archive import Limits, extract, inspect
 from depload.errors import ArchiveError, Fault, StoreError
+from depload.standards import archive
+from depload.standards.archive import Limits, extract, inspect
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -16,12 +16,12 @@ import pytest
 
 from conftest import OFFLINE, make_wheel, run_python, write_files, write_zip
 from depload import errors
-from depload.archive import Limits
-from depload.indexes import IndexOptions
+from depload.making.indexes import IndexOptions
 from depload.pipeline import convert
+from depload.standards.archive import Limits
 
 if TYPE_CHECKING:
-    from depload.resolver import ResolverName
+    from depload.making.resolver import ResolverName
 
 
 def member(name: str, mode: int = 0, data: bytes = b"x = 1\n") -> Callable[[Path], Path]:

@@ -19,8 +19,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from conftest import OFFLINE, below, make_wheel, project, write_files, write_zip
-from depload import IndexOptions, Target, tools, wheels
-from depload.builder import Buildable, build
+from depload import IndexOptions, Target
 from depload.errors import (
     BuildError,
     DeploadError,
@@ -30,7 +29,10 @@ from depload.errors import (
     SourceError,
     ToolMissingError,
 )
+from depload.making import tools
+from depload.making.builder import Buildable, build
 from depload.pipeline import convert
+from depload.standards import wheels
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

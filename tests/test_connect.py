@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import depload
-from depload.embedded import java_home
+from depload.local.embedded import java_home
 from matrix import environments
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from conftest import OFFLINE, below, make_wheel, project, write_files, write_zip
-from depload import IndexOptions, Target, tools, wheels
+from depload import IndexOptions, Target
 from depload.errors import (
     BuildError,
     DeploadError,
@@ -26,14 +26,16 @@ from depload.errors import (
     StoreError,
     UnrecognisedSourceError,
 )
+from depload.making import tools
 from depload.pipeline import convert, verify
+from depload.standards import wheels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from depload.making.resolver import ResolverName
     from depload.pipeline import Converted
-    from depload.resolver import ResolverName
 
 pytestmark = pytest.mark.usefixtures("temporary")
 

@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from depload.errors import HashMismatchError, IndexUnavailableError, StoreError
-from depload.fetcher import Download, Patience, Progress, default_cache, fetch
-from depload.indexes import IndexOptions
+from depload.making.fetcher import Download, Patience, Progress, default_cache, fetch
+from depload.making.indexes import IndexOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -220,7 +220,7 @@ def kept(cache: Path, data: bytes = DATA) -> Path:
 
 def run(script: str, *arguments: object, **how: Any) -> subprocess.Popen[str]:
     """A process of its own, which has imported what the script needs."""
-    lines = "import sys\nfrom pathlib import Path\nfrom depload.fetcher import *\n" + textwrap.dedent(script)
+    lines = "import sys\nfrom pathlib import Path\nfrom depload.making.fetcher import *\n" + textwrap.dedent(script)
     command = [sys.executable, "-c", lines, *map(str, arguments)]
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     return subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **how)

@@ -14,14 +14,14 @@ import pytest
 
 from conftest import OFFLINE, make_wheel, write_files, write_zip
 from depload import detect
-from depload.archive import Limits
 from depload.errors import ArchiveError, UnrecognisedSourceError
 from depload.pipeline import convert
+from depload.standards.archive import Limits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from depload.formats import Detection
+    from depload.source.formats import Detection
 
 Files = dict[str, str | bytes]
 

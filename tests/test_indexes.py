@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from depload.errors import StoreError
-from depload.hosts import credentials
-from depload.indexes import IndexOptions, redact
+from depload.making.hosts import credentials
+from depload.making.indexes import IndexOptions, redact
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

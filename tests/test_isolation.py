@@ -13,7 +13,7 @@ import pytest
 import depload
 import topologies
 from conftest import CLUSTER, run_on_spark, run_python, write_files
-from depload.indexes import IndexOptions
+from depload.making.indexes import IndexOptions
 from depload.pipeline import convert
 from matrix import environments
 
@@ -447,7 +447,7 @@ def test_a_worker_whose_disk_is_full_says_so_with_its_host(tmp_path: Path, publi
         import json, os, socket, sys
         os.environ["PYSPARK_PYTHON"] = sys.argv[2]
         import depload
-        from depload.embedded import spark_session
+        from depload.local.embedded import spark_session
         with spark_session("local-cluster[2,1,1024]", **{"spark.executorEnv.DEPLOAD_SITES": sys.argv[3]}) as spark:
             try:
                 depload.load(sys.argv[1], spark)

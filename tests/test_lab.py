@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from conftest import CLUSTER, ROOT, run_python
-from depload.embedded import attached_session, attachment
 from depload.errors import SparkSessionError
+from depload.local.embedded import attached_session, attachment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -146,6 +146,11 @@ def test_the_lab_is_content_with_a_driver_that_was_left_alone_and_a_task_that_ca
     assert "needs Python 3.10" in lab.summary([first, absent], [])
 
 
+def test_where_no_task_can_run_the_lab_claims_nothing_of_spark(lab: Any) -> None:
+    absent = lab.Task("absent", ["pandas==3.0"], unfit="there is no wheel", needs=["3.10"])
+    assert lab.summary([absent], []).splitlines()[-1] == "no task can run on this Python, so Spark was not started"
+
+
 def test_the_lab_names_all_that_is_not_as_it_should_be(lab: Any) -> None:
     first = _ran(lab, "first", "1.0", _process("9.0", "same", 1), _process("1.0", "a", 2), _process("9.0", "b", 3))
     second = _ran(lab, "second", "2.0", _process("2.0", "same", 4), _process("2.0", "a", 2))
@@ -198,7 +203,7 @@ def application(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
     }
     code = f"""
         import json, sys
-        from depload.embedded import attachment, spark_session
+        from depload.local.embedded import attachment, spark_session
         with spark_session({CLUSTER!r}, **{config!r}) as spark:
             print(json.dumps(attachment(spark)), flush=True)
             sys.stdin.read()
@@ -242,7 +247,7 @@ def _together(code: str, application: Mapping[str, str], *arguments: Sequence[st
 LOADING = """
     import json, sys
     import depload
-    from depload.embedded import attached_session
+    from depload.local.embedded import attached_session
 
     with attached_session() as spark:
         if sys.argv[2] == "first":
@@ -285,7 +290,7 @@ def test_an_attached_session_shares_tables_keeps_its_conf_and_leaves_the_applica
 ) -> None:
     code = """
         import json
-        from depload.embedded import attached_session
+        from depload.local.embedded import attached_session
 
         answer = []
         for _ in range(2):  # a process may attach again
@@ -315,11 +320,11 @@ def test_an_attached_session_shares_tables_keeps_its_conf_and_leaves_the_applica
 def test_nobody_attaches_to_an_application_that_was_stopped() -> None:
     code = """
         import json, os, subprocess, sys
-        from depload.embedded import attachment, spark_session
+        from depload.local.embedded import attachment, spark_session
 
         with spark_session("local[1]") as spark:
             environment = {**os.environ, **attachment(spark)}
-        attach = "from depload.embedded import attached_session\\nwith attached_session(): pass"
+        attach = "from depload.local.embedded import attached_session\\nwith attached_session(): pass"
         done = subprocess.run([sys.executable, "-c", attach], env=environment, capture_output=True, text=True)
         print(json.dumps(done.stderr.splitlines()[-1]))
         """

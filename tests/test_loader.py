@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from conftest import OFFLINE, make_wheel, run_on_spark, run_python, write_files
-from depload import tools
 from depload.errors import (
     AlreadyImportedError,
     AlteredWheelhouseError,
@@ -20,9 +19,10 @@ from depload.errors import (
     TargetMismatchError,
     WheelhouseConflictError,
 )
-from depload.loader import load, proof_names
+from depload.loading.loader import load, proof_names
+from depload.making import tools
 from depload.pipeline import convert
-from depload.target import Target
+from depload.standards.target import Target
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -335,7 +335,7 @@ def test_workers_of_another_python_are_an_error_that_says_so(published: Callable
         import json, os, sys
         os.environ["PYSPARK_PYTHON"] = sys.argv[2]
         import depload
-        from depload.embedded import spark_session
+        from depload.local.embedded import spark_session
         with spark_session("local[2]") as spark:
             try:
                 depload.load(sys.argv[1], spark)
@@ -357,7 +357,7 @@ def test_a_stopped_session_is_refused(published: Callable[..., Converted]) -> No
         """
         import json, sys
         import depload
-        from depload.embedded import spark_session
+        from depload.local.embedded import spark_session
         with spark_session("local[1]") as spark:
             pass
         try:
@@ -380,7 +380,7 @@ def test_the_driver_alone_needs_no_spark(published: Callable[..., Converted]) ->
         import json, sys
         import depload
         loaded = depload.load(sys.argv[1])
-        heavy = {"pyspark", "click", "uv", "depload.resolver", "depload.pipeline"} & set(sys.modules)
+        heavy = {"pyspark", "click", "uv", "depload.making.resolver", "depload.pipeline"} & set(sys.modules)
         import alpha
         answer = {"file": alpha.__file__, "site": loaded.site, "heavy": sorted(heavy)}
         print(json.dumps({**answer, "workers": len(loaded.report.workers)}))

@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from packaging.pylock import Pylock
 
 from conftest import OFFLINE, make_wheel, project, write_files, write_zip
-from depload import Target, tools
+from depload import Target
 from depload.errors import RequirementsError
-from depload.lockfile import InvalidLockError, LockedFile, LockedPackage, read, write
+from depload.making import tools
 from depload.pipeline import convert
+from depload.standards.lockfile import InvalidLockError, LockedFile, LockedPackage, read, write
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -240,7 +241,7 @@ def test_a_patch_version_counts_where_it_is_known() -> None:
 def test_no_lock_is_a_crash(data: Any) -> None:
     """Whatever types stand where, the answer is packages or an InvalidLockError."""
     parsed = {"lock-version": "1.0", "packages": [data]}
-    with patch("depload.lockfile.tomllib.loads", return_value=parsed), contextlib.suppress(InvalidLockError):
+    with patch("depload.standards.lockfile.tomllib.loads", return_value=parsed), contextlib.suppress(InvalidLockError):
         read("", TARGET)
 
 

@@ -16,18 +16,19 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from conftest import OFFLINE, make_wheel, run_on_spark, run_python, write_files
-from depload import _installed, activation, compatibility, findings, preflight, runtimes
+from depload.checking import compatibility, findings, preflight, runtimes
+from depload.checking.inventory import Brought, Inventory, target_of
+from depload.checking.preflight import check
 from depload.errors import AlteredWheelhouseError, LoadError, NotAWheelhouseError, TargetError
-from depload.inventory import Brought, Inventory, target_of
 from depload.pipeline import convert
-from depload.preflight import check
-from depload.target import Target
-from depload.wheelhouse import Manifest, PackedWheel
+from depload.published.wheelhouse import Manifest, PackedWheel
+from depload.standards.target import Target
+from depload.travels import activation, inspection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from depload.findings import Finding
+    from depload.checking.findings import Finding
     from depload.pipeline import Converted
 
 RUNTIMES = ("13.3", "14.3", "15.4", "16.4", "17.3")
@@ -481,7 +482,7 @@ def test_a_worker_says_what_wheels_it_takes(system: str, machine: str, libc: lis
 
 
 def test_this_process_would_be_the_same_target_as_a_worker() -> None:
-    assert target_of(_installed.facts(activation, {}, [])) == Target.running()
+    assert target_of(inspection.facts(activation, {}, [])) == Target.running()
 
 
 # --- everything at once ---------------------------------------------------------------------------------------------
@@ -655,7 +656,7 @@ def test_the_facts_come_from_the_source_alone(tmp_path: Path) -> None:
     """What a worker runs: no depload, and only the standard library."""
     write_files(tmp_path, {"beta.py": ""})
     install(tmp_path, "alpha", "1.0", {"alpha.py": ""}, "Requires-Dist: Beta>=2\nRequires-Dist: gamma\n")
-    sources = [Path(str(module.__file__)).read_text() for module in (_installed, activation)]
+    sources = [Path(str(module.__file__)).read_text() for module in (inspection, activation)]
     code = """
 import json, sys
 sys.path.insert(0, sys.argv[1])

@@ -20,11 +20,12 @@ from hypothesis import strategies as st
 
 import depload
 from conftest import run_on_spark, run_python
-from depload import activation, survey
-from depload.environments import Environment, Imported, Process
+from depload.checking import survey
 from depload.errors import DeploadError
-from depload.plain import line, size, table
-from depload.report import Fingerprint, Report
+from depload.reporting.environments import Environment, Imported, Process
+from depload.reporting.plain import line, size, table
+from depload.reporting.report import Fingerprint, Report
+from depload.travels import activation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -600,7 +601,9 @@ def test_a_load_of_the_driver_alone_shows_in_its_fingerprint(published: Callable
             "difference": after.compare(before).to_json()["pairs"][0]["differences"]["only_here"],
             "sites": [before.driver.site, after.driver.site == loaded.site],
             "same": not after.compare(loaded.report),
-            "unneeded": sorted({"depload.rendering", "html", "xml.etree.ElementTree", "pyspark"} & set(sys.modules)),
+            "unneeded": sorted(
+                {"depload.reporting.rendering", "html", "xml.etree.ElementTree", "pyspark"} & set(sys.modules)
+            ),
         }
         print(json.dumps(answer))
         """,

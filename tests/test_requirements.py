@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from depload.errors import Fault, RequirementsError
-from depload.requirements import Line, Requirements, merge, read, redact
+from depload.standards.requirements import Line, Requirements, merge, read, redact
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from conftest import make_wheel
-from depload import IndexOptions, Target, tools, wheels
+from depload import IndexOptions, Target
 from depload.errors import (
     BuildError,
     IndexUnavailableError,
@@ -20,13 +20,15 @@ from depload.errors import (
     TargetError,
     ToolMissingError,
 )
-from depload.resolver import PROTECTED, resolve
+from depload.making import tools
+from depload.making.resolver import PROTECTED, resolve
+from depload.standards import wheels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from depload.resolver import ResolverName
+    from depload.making.resolver import ResolverName
 
 RUNNING = Target.running()
 LINUX = sys.platform == "linux"

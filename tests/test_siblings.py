@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from conftest import make_wheel, write_files
-from depload import tools
-from depload.builder import LooseFile, build_modules
 from depload.errors import SourceError
+from depload.making import tools
+from depload.making.builder import LooseFile, build_modules
 from depload.pipeline import detect
 
 if TYPE_CHECKING:

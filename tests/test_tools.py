@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from depload import tools
 from depload.errors import ToolMissingError
-from depload.resolver import _uv_error
+from depload.making import tools
+from depload.making.resolver import _uv_error
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,12 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import OFFLINE, make_wheel
-from depload import runs, stores, tools, wheelhouse
 from depload.errors import AlteredWheelhouseError, CleanupError, NotAWheelhouseError, StoreError
+from depload.making import tools
 from depload.pipeline import convert, verify
-from depload.removal import cleanup
-from depload.runs import open_run
-from depload.wheelhouse import Manifest
+from depload.published import runs, stores, wheelhouse
+from depload.published.removal import cleanup
+from depload.published.runs import open_run
+from depload.published.wheelhouse import Manifest
 
 if TYPE_CHECKING:
     from collections.abc import Callable

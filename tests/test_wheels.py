@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import make_wheel
-from depload import Target, wheels
+from depload import Target
 from depload.errors import InvalidWheelError
+from depload.standards import wheels
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from depload.embedded import java_home
+from depload.local.embedded import java_home
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import depload
-from depload.embedded import attached_session
+from depload.local.embedded import attached_session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -20,10 +20,10 @@ import job
 import orders
 
 import depload
-from depload.embedded import DEFAULT_MASTER, attachment, spark_session
 from depload.errors import ResolutionError
-from depload.plain import counted, table
-from depload.resolver import resolve
+from depload.local.embedded import DEFAULT_MASTER, attachment, spark_session
+from depload.making.resolver import resolve
+from depload.reporting.plain import counted, table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -314,6 +314,8 @@ def summary(tasks: Sequence[Task], wrong: Sequence[str]) -> str:
     ran = [task for task in tasks if task.converted]
     prints = counted(len({each for task in ran for each in _prints(task)}), "fingerprint")
     verdict = f"{len(ran)} of {len(tasks)} tasks ran, all on one Spark application: {prints} on its workers"
+    if not ran:
+        verdict = "no task can run on this Python, so Spark was not started"
     return "\n".join([table(rows), "", *([f"WRONG: {each}" for each in wrong] or [verdict])])
 
 

@@ -8,19 +8,20 @@ from typing import TYPE_CHECKING
 from depload._version import __version__
 
 if TYPE_CHECKING:
-    from depload.archive import Limits
-    from depload.comparison import Comparison
-    from depload.environments import Environment, Process
+    from depload.checking.preflight import Check, check
+    from depload.checking.survey import fingerprint
+    from depload.databricks.tasks import from_task
     from depload.errors import DeploadError, DeploadWarning
-    from depload.formats import Detection
-    from depload.indexes import IndexOptions
-    from depload.loader import Loaded, load
+    from depload.loading.loader import Loaded, load
+    from depload.making.indexes import IndexOptions
     from depload.pipeline import Converted, convert, detect, verify
-    from depload.preflight import Check, check
-    from depload.removal import Cleaned, cleanup
-    from depload.report import Fingerprint, Report
-    from depload.survey import fingerprint
-    from depload.target import Target
+    from depload.published.removal import Cleaned, cleanup
+    from depload.reporting.comparison import Comparison
+    from depload.reporting.environments import Environment, Process
+    from depload.reporting.report import Fingerprint, Report
+    from depload.source.formats import Detection
+    from depload.standards.archive import Limits
+    from depload.standards.target import Target
 
 __all__ = [
     "Check",
@@ -44,32 +45,34 @@ __all__ = [
     "convert",
     "detect",
     "fingerprint",
+    "from_task",
     "load",
     "verify",
 ]
 
 _HOMES = {
-    "Check": "preflight",
-    "Cleaned": "removal",
-    "Comparison": "comparison",
+    "Check": "checking.preflight",
+    "Cleaned": "published.removal",
+    "Comparison": "reporting.comparison",
     "Converted": "pipeline",
     "DeploadError": "errors",
     "DeploadWarning": "errors",
-    "Detection": "formats",
-    "Environment": "environments",
-    "Fingerprint": "report",
-    "IndexOptions": "indexes",
-    "Limits": "archive",
-    "Loaded": "loader",
-    "Process": "environments",
-    "Report": "report",
-    "Target": "target",
-    "check": "preflight",
-    "cleanup": "removal",
+    "Detection": "source.formats",
+    "Environment": "reporting.environments",
+    "Fingerprint": "reporting.report",
+    "IndexOptions": "making.indexes",
+    "Limits": "standards.archive",
+    "Loaded": "loading.loader",
+    "Process": "reporting.environments",
+    "Report": "reporting.report",
+    "Target": "standards.target",
+    "check": "checking.preflight",
+    "cleanup": "published.removal",
     "convert": "pipeline",
     "detect": "pipeline",
-    "fingerprint": "survey",
-    "load": "loader",
+    "fingerprint": "checking.survey",
+    "from_task": "databricks.tasks",
+    "load": "loading.loader",
     "verify": "pipeline",
 }
 

@@ -1,6 +1,6 @@
 """``python -m depload`` is ``depload``."""
 
-from depload.cli import main
+from depload.command.cli import main
 
 if __name__ == "__main__":
     main()

@@ -335,7 +335,7 @@ class AlreadyImportedError(_ConflictsError):
     _summary = "the driver has already imported packages in other versions"
     _remedy = (
         "Call depload.load before they are imported: restart the Python process, and load first. "
-        "Or load for the workers alone, with isolation='process'."
+        "Or load with isolation='process', which leaves such a driver as it is and gives the workers what was asked."
     )
 
 
@@ -388,3 +388,104 @@ class SparkSessionError(LoadError):
 
     def __str__(self) -> str:
         return f"{self.reason}; {self.remedy}"
+
+
+# --- Databricks jobs ------------------------------------------------------------------------------
+
+
+class ParameterError(DeploadError):
+    """Parameters of a job task that cannot be used; each fault's ``where`` is the parameter."""
+
+    _summary = "this task's parameters cannot be used"
+    _remedy = "Mend them in the job's or the task's parameters, and run the task again."
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        super().__init__(tuple(faults))
+        self.faults = tuple(faults)
+
+    def __str__(self) -> str:
+        return f"{self._summary}:\n{_listed(self.faults)}\n{self._remedy}"
+
+
+class UnresolvedParameterError(ParameterError):
+    """Parameters that still hold ``{{``: references that the platform passed on as they stand."""
+
+    _summary = "parameters hold references that the platform did not fill in"
+    _remedy = (
+        "The task or value that a reference names does not exist, or did not succeed: compare its spelling with the "
+        "job's task keys, and see whether that task set the value."
+    )
+
+
+class TaskValueError(DeploadError):
+    """A task value cannot be set or read."""
+
+    def __init__(self, what: str, why: str, remedy: str) -> None:
+        super().__init__(what, why, remedy)
+        self.what = what
+        self.why = why
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.why}; {self.remedy}"
+
+
+class OldRuntimeError(DeploadError):
+    """A volume on a runtime that may write to it without keeping what was written."""
+
+    def __init__(self, base: str, runtime: str) -> None:
+        super().__init__(base, runtime)
+        self.base = base
+        self.runtime = runtime
+
+    def __str__(self) -> str:
+        return (
+            f"{self.base} is on a volume, and this is Databricks runtime {self.runtime}: up to 12.2 what is written "
+            "below /Volumes may land on the driver's own disk, and go with it; use runtime 13.3 or newer, or a base "
+            "on DBFS"
+        )
+
+
+class WheelhouseGoneError(NotAWheelhouseError):
+    """The wheelhouse that a task of this job published is not there any more."""
+
+    def __init__(self, path: str, task: str) -> None:
+        super().__init__(
+            path,
+            f"it is gone, most likely because this run's cleanup task has removed what task {task} published",
+            f"repair the run with {task} and the tasks after it (rerun_tasks, rerun_dependent_tasks), or run the "
+            "job anew",
+        )
+        self.args = (path, task)  # what it is made anew from when it is unpickled
+        self.task = task
+
+
+class ValidationError(LoadError):
+    """Functions of the session that do not see what was loaded; each fault's ``where`` is a host."""
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        super().__init__(tuple(faults))
+        self.faults = tuple(faults)
+
+    def __str__(self) -> str:
+        return (
+            f"the wheelhouse was loaded, but a function of this session does not see it:\n{_listed(self.faults)}\n"
+            "Load with isolation='process', or load before any function has run."
+        )
+
+
+class JobFailedError(DeploadError):
+    """Tasks before the cleanup did not succeed, or the cleanup could not remove everything."""
+
+    def __init__(self, faults: Sequence[Fault], removed: Sequence[str] = ()) -> None:
+        super().__init__(tuple(faults), tuple(removed))
+        self.faults = tuple(faults)
+        self.removed = tuple(removed)
+
+    def __str__(self) -> str:
+        gone = f"removed: {', '.join(self.removed)}" if self.removed else "nothing was left to remove"
+        return (
+            f"this run is not a success ({gone}):\n{_listed(self.faults)}\n"
+            "The cleanup itself is done unless it is listed; it fails so that the run stays failed. Mend the tasks "
+            "above, then repair the run from the task that converts."
+        )

@@ -10,21 +10,24 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from depload import archive, bytecode, fetcher, formats, layouts, runs, tools, wheelhouse, wheels
-from depload.archive import Limits
-from depload.collector import Collection
 from depload.errors import AlteredWheelhouseError, Fault, SourceError, StoreError
-from depload.indexes import IndexOptions
-from depload.stores import open_store
-from depload.target import Target
+from depload.making import bytecode, fetcher, tools
+from depload.making.collector import Collection
+from depload.making.indexes import IndexOptions
+from depload.published import runs, wheelhouse
+from depload.published.stores import open_store
+from depload.source import formats, layouts
+from depload.standards import archive, wheels
+from depload.standards.archive import Limits
+from depload.standards.target import Target
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterator, Sequence
 
-    from depload.formats import Detection
-    from depload.resolver import ResolverName
-    from depload.wheelhouse import Ingredient, Manifest, PackedWheel
+    from depload.making.resolver import ResolverName
+    from depload.published.wheelhouse import Ingredient, Manifest, PackedWheel
+    from depload.source.formats import Detection
 
 
 class Progress(Protocol):
@@ -155,7 +158,7 @@ def convert(
 
 def _compile(
     ingredients: Sequence[Ingredient], target: Target, scratch: Path, warnings: list[str]
-) -> list[bytecode.Bytecode]:
+) -> list[wheelhouse.Bytecode]:
     """The .pyc files, where the target's Python is here to make them."""
     interpreter = tools.interpreter(target.python)
     if interpreter is None:

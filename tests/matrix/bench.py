@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import topologies
-from depload import wheels
-from depload.embedded import java_home
+from depload.local.embedded import java_home
+from depload.standards import wheels
 from matrix import environments, outcomes, plan
 from matrix.environments import NotHereError, NotMadeError
 from matrix.outcomes import Outcome

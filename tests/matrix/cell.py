@@ -307,7 +307,7 @@ def _session(job: Job) -> Iterator[Any]:
         finally:
             spark.stop()
         return
-    from depload.embedded import spark_session
+    from depload.local.embedded import spark_session
 
     with spark_session(job.address, **dict(job.config)) as spark:
         yield spark

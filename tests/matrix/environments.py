@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from packaging.requirements import Requirement
 
-from depload import tools
+from depload.making import tools
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -1,0 +1,282 @@
+"""How the workers of a session get a wheelhouse, and the proof that they have it.
+
+They get a reference to the run path first, a small zip, and the wheels themselves only where they cannot read that
+path. With ``shared`` isolation the zip goes on the path of the application's own Python workers; with ``process``
+isolation it lies aside, and a launcher starts workers of the session's own that begin with it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import functools
+import hashlib
+import shlex
+import shutil
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from depload.errors import SparkSessionError, WorkerError
+from depload.loading import sessions
+from depload.published import wheelhouse
+from depload.reporting.report import Process, Report, faults
+from depload.travels import activation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from depload.loading.sessions import Session, Task
+    from depload.published.runs import Run
+
+SHARED, PROCESS = "shared", "process"
+
+_REFERENCE = "reference: the workers read the wheelhouse from the run path, which they see"
+_WHEELS = "wheels: sent through Spark, because not every worker sees the run path"
+_STRANGERS_REMEDY = (
+    "The workers imported another version before the wheelhouse could be activated. Load with isolation='process', "
+    "which gives this session Python workers of its own; or convert with the version that they have."
+)
+_NOT_ISOLATED = "this platform runs the session's functions in its own Python workers, whatever the session asks for"
+_LAUNCHER_REMEDY = "load with isolation='shared', which needs no Python workers of its own"
+_NOT_ISOLATED_REMEDY = (
+    "Spark knows this from 3.5 on. Hand over the SparkContext (spark.sparkContext) to have all that is run with it in "
+    "workers of its own, or load with isolation='shared'"
+)
+_NOT_SENT = "what was sent to the workers is not on their path"
+_NOT_SENT_REMEDY = "see whether the executors can reach the driver's file server, and load again"
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """What the workers have."""
+
+    workers: tuple[Process, ...]
+    how: str
+    module: str
+    """The activation module as the workers have it."""
+    warnings: tuple[str, ...]
+    undo: Callable[[], None]
+    """Puts the session back; workers that are running already, as far as it can be had."""
+
+
+@dataclass(frozen=True)
+class _Payload:
+    """A zip that workers import from, and its activation module."""
+
+    file: Path
+    module: str
+    how: str
+
+
+def deliver(run: Run, session: Session, names: Sequence[str], isolation: str) -> Delivered:
+    """Send what the workers need and prove it; raises WorkerError or SparkSessionError, with the session put back."""
+    put = _isolated if isolation == PROCESS else _shared
+    for payload in (_reference(run), _wheels(run)):
+        undo = put(run, session, payload)
+        try:
+            answers = _ask(run, session, payload.module, names, isolation)
+            if payload.how == _REFERENCE and any(activation.UNREACHABLE in (each["error"] or "") for each in answers):
+                undo()
+                continue
+            workers = _accepted(run, answers, payload.how, isolation)
+            return Delivered(workers, payload.how, payload.module, tuple(_warnings(answers)), undo)
+        except BaseException:
+            undo()
+            raise
+    raise AssertionError("the wheels refer to nothing that could be unreachable")
+
+
+def prove(run: Run, session: Session, delivered: Delivered, names: Sequence[str], isolation: str) -> Delivered:
+    """Prove once more what was delivered before; raises WorkerError or SparkSessionError."""
+    answers = _ask(run, session, delivered.module, names, isolation)
+    return replace(
+        delivered, workers=_accepted(run, answers, delivered.how, isolation), warnings=tuple(_warnings(answers))
+    )
+
+
+# --- shared: on the path of the application's workers ---------------------------------------------------------------
+
+
+def _shared(run: Run, session: Session, payload: _Payload) -> Callable[[], None]:
+    session.send(payload.file)
+
+    def undo() -> None:
+        if not session.take_back(payload.file):
+            return
+        description = f"depload: unload {run.manifest.name} {run.manifest.digest[:12]} from every worker"
+        with contextlib.suppress(SparkSessionError):  # a stopped session has no workers left
+            sessions.everywhere(session, _forget(payload.module), description)
+
+    return undo
+
+
+def _forget(module: str) -> Task:
+    def forget() -> dict[str, Any]:
+        import os
+        import socket
+        import sys
+
+        if module in sys.modules:
+            sys.modules[module].take_back()
+            return dict(sys.modules[module].process())
+        return {"host": socket.gethostname(), "executor": "", "pid": os.getpid()}
+
+    return forget
+
+
+# --- process: workers of the session's own --------------------------------------------------------------------------
+
+
+def _isolated(run: Run, session: Session, payload: _Payload) -> Callable[[], None]:
+    session.send_aside(payload.file)
+    pythons, folder = _as_workers_see(session, payload.file.name)
+    launcher = _launcher(run, payload, pythons)
+    session.send_aside(launcher)
+    return session.use_python(f"{folder}/{launcher.name}")
+
+
+def _as_workers_see(session: Session, name: str) -> tuple[list[str], str]:
+    """The interpreters of the workers, and where they see a file that was sent: ``.`` or a path alike on all of them.
+
+    Executors that are processes of their own run their workers in the directory of the files; with ``local[n]`` that is
+    the driver's, and the files lie elsewhere (SparkFiles).
+    """
+
+    def see() -> dict[str, Any]:
+        import os
+        import sys
+
+        from pyspark import SparkFiles
+
+        folder = "." if os.path.exists(name) else os.path.dirname(SparkFiles.get(name))  # noqa: PTH110, PTH120
+        return {"python": sys.executable, "folder": folder}
+
+    answers = sessions.somewhere(session, see, "depload: ask the workers where their Python and their files are")
+    folders = sorted({answer["folder"] for answer in answers})
+    if len(folders) > 1:
+        raise SparkSessionError(
+            f"the workers see the files that Spark sends at different places ({', '.join(folders)})", _LAUNCHER_REMEDY
+        )
+    return sorted({answer["python"] for answer in answers}), folders[0]
+
+
+_SCRIPT = """\
+#!/bin/sh
+# depload: Python workers that begin with the wheelhouse {name}, digest {digest}.
+for python in {pythons}; do
+  if [ -x "$python" ]; then
+    exec "$python" -c {code} "$(dirname "$0")"/{zip} "$@"
+  fi
+done
+echo "depload: none of the workers' interpreters is on this host:" {pythons} >&2
+exit 127
+"""
+_CODE = """\
+import os, sys
+sys.path.insert(0, os.path.abspath(sys.argv[1]))
+import {module}
+{module}.work(sys.argv[2:])
+"""
+
+
+def _launcher(run: Run, payload: _Payload, pythons: Sequence[str]) -> Path:
+    """What Spark starts instead of Python, with the same arguments. Its name says what is in it, as Spark keeps it."""
+    text = _SCRIPT.format(
+        name=run.manifest.name,
+        digest=run.manifest.digest,
+        pythons=" ".join(map(shlex.quote, pythons)),
+        code=shlex.quote(_CODE.format(module=payload.module)),
+        zip=shlex.quote(payload.file.name),
+    )
+    path = payload.file.with_suffix(f".{hashlib.sha256(text.encode()).hexdigest()[:8]}.sh")
+    path.write_text(text, encoding="utf-8")
+    path.chmod(0o755)
+    return path
+
+
+# --- what is sent ---------------------------------------------------------------------------------------------------
+
+
+def _reference(run: Run) -> _Payload:
+    file = _sent_directory() / _sent_name(run, "reference")
+    if not file.exists():
+        wheelhouse.write_reference(run.file, str(run.file.absolute()), file)
+    return _Payload(file, f"{wheelhouse.module_name(run.manifest.digest)}_reference", _REFERENCE)
+
+
+def _wheels(run: Run) -> _Payload:
+    file = _sent_directory() / _sent_name(run, "wheels")
+    if not file.exists():
+        try:
+            file.hardlink_to(run.file)
+        except OSError:
+            shutil.copyfile(run.file, file)
+    return _Payload(file, wheelhouse.module_name(run.manifest.digest), _WHEELS)
+
+
+@functools.cache
+def _sent_directory() -> Path:
+    """Where the files that were sent lie as long as this process lives.
+
+    Spark's file server hands them out from there, not from a copy, and an executor may come at any time.
+    """
+    made = tempfile.mkdtemp(prefix="depload-sent-")
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
+    return Path(made)
+
+
+def _sent_name(run: Run, what: str) -> str:
+    """A name that no other file of the application has, because Spark keeps the first of a name and refuses the next.
+
+    So it holds the digest, the place, and the directory that is this process's own: other tasks of the application may
+    load the same run path.
+    """
+    place = hashlib.sha256(f"{_sent_directory()} {run.file.absolute()}".encode()).hexdigest()[:8]
+    return f"{run.manifest.name}-{run.manifest.digest[:16]}-{what}-{place}.zip"
+
+
+# --- the proof ------------------------------------------------------------------------------------------------------
+
+
+def _ask(run: Run, session: Session, module: str, names: Sequence[str], isolation: str) -> list[dict[str, Any]]:
+    """What every worker answers after it has activated the wheelhouse and imported ``names``."""
+    manifest = run.manifest
+    description = f"depload: prove {manifest.name} {manifest.digest[:12]} on every worker"
+    packages, wanted = manifest.packages(), list(names)
+
+    def prove() -> dict[str, Any]:  # pickled by value, as it names no globals: workers do not have depload
+        import importlib
+
+        facts: dict[str, Any] = importlib.import_module(module).prove(wanted, packages)
+        return facts
+
+    try:
+        return sessions.everywhere(session, prove, description)
+    except SparkSessionError as error:
+        if f"No module named '{module}'" not in error.reason:
+            raise
+        if isolation == PROCESS:
+            raise SparkSessionError(_NOT_ISOLATED, _NOT_ISOLATED_REMEDY) from error
+        raise SparkSessionError(_NOT_SENT, _NOT_SENT_REMEDY) from error
+
+
+def _accepted(run: Run, answers: Sequence[dict[str, Any]], how: str, isolation: str) -> tuple[Process, ...]:
+    if isolation == PROCESS and not all(answer["isolated"] for answer in answers):
+        raise SparkSessionError(_NOT_ISOLATED, _NOT_ISOLATED_REMEDY)
+    workers = tuple(map(Process.of, answers))
+    if found := faults(workers, run.manifest):
+        named = isolation == SHARED and any(worker.strangers for worker in workers)
+        report = Report(None, workers, how, run.manifest.digest, run.manifest.versions(), isolation=isolation)
+        raise WorkerError(found, _STRANGERS_REMEDY if named else "", report)
+    return workers
+
+
+def _warnings(answers: Iterable[dict[str, Any]]) -> Iterator[str]:
+    """What goes wrong beside what was asked for."""
+    for error in dict.fromkeys(answer["arrow"] for answer in answers if answer["arrow"]):
+        yield (
+            f"the pyarrow of the workers does not go with this wheelhouse ({error}): functions that Spark feeds by "
+            "Arrow fail (pandas functions, UDFs with useArrow); bring a pyarrow along, or see what depload check says"
+        )

@@ -1,0 +1,1 @@
+"""From what a source asks for to wheels: resolve, fetch, build, compile."""

@@ -1,0 +1,335 @@
+"""The one file: wheels, lock and manifest, and what makes it importable as it is.
+
+``<name>.wheelhouse.zip`` holds at its root the wheels (stored), ``pylock.toml``, ``manifest.json``, the activation
+module as ``_depload_<digest>.py`` and an import stub for each name that the wheels provide. So it is a wheelhouse in
+pip's sense once unzipped, and a legal argument to ``SparkContext.addPyFile`` as it stands.
+"""
+
+from __future__ import annotations
+
+import collections
+import hashlib
+import json
+import shutil
+import zipfile
+import zlib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from depload.errors import AlteredWheelhouseError, Fault, NotAWheelhouseError
+from depload.standards import lockfile, wheels
+from depload.standards.target import Target
+from depload.travels import activation
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+
+SUFFIX = ".wheelhouse.zip"
+LOCK = "pylock.toml"
+FORMAT_VERSION = 1
+_UNREADABLE = (OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)  # zipfile's ways
+
+
+@dataclass(frozen=True)
+class PackedWheel:
+    """A wheel as the manifest lists it."""
+
+    filename: str
+    name: str
+    version: str
+    sha256: str
+    size: int
+    """Bytes."""
+    native: bool
+    origin: str
+    """Where it came from: an address without credentials, or what of the source it was built from."""
+    requested: bool
+    """Whether the source asked for it itself; what only others need is not."""
+    names: tuple[str, ...]
+    """The names that importing starts at."""
+
+
+@dataclass(frozen=True)
+class PackedBytecode:
+    """A zip of .pyc files as the manifest lists it."""
+
+    filename: str
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a wheelhouse holds, for which target; equal contents have equal digests."""
+
+    digest: str
+    name: str
+    format: str
+    """The format of the source that it was made from."""
+    target: Target
+    wheels: tuple[PackedWheel, ...]
+    bytecode: tuple[PackedBytecode, ...]
+    others: Mapping[str, str]
+    """SHA-256 of every other member, by name: what is not listed does not belong."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The manifest as it stands in ``manifest.json``."""
+        return {
+            "format_version": FORMAT_VERSION,
+            "digest": self.digest,
+            "name": self.name,
+            "format": self.format,
+            "target": {"python": self.target.python, "platform": self.target.platform},
+            "wheels": [{**asdict(wheel), "names": list(wheel.names)} for wheel in self.wheels],
+            "bytecode": [asdict(part) for part in self.bytecode],
+            "others": dict(self.others),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Manifest:
+        """The manifest that ``to_json`` wrote; raises ValueError where something is missing or of another type."""
+        try:
+            if data["format_version"] != FORMAT_VERSION:
+                raise ValueError(f"format version {data['format_version']!r}, this depload reads {FORMAT_VERSION}")
+            return cls(
+                digest=_typed(data, "digest", str),
+                name=_typed(data, "name", str),
+                format=_typed(data, "format", str),
+                target=Target(_typed(data["target"], "python", str), _typed(data["target"], "platform", str)),
+                wheels=tuple(_packed_wheel(row) for row in data["wheels"]),
+                bytecode=tuple(
+                    PackedBytecode(_typed(row, "filename", str), _typed(row, "sha256", str), _typed(row, "size", int))
+                    for row in data["bytecode"]
+                ),
+                others={str(key): str(value) for key, value in data["others"].items()},
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"the manifest lacks {error}") from error
+
+    def versions(self) -> dict[str, str]:
+        """Version by package."""
+        return {wheel.name: wheel.version for wheel in self.wheels}
+
+    def packages(self) -> dict[str, dict[str, Any]]:
+        """Version and import names by package, as plain data for a worker."""
+        return {wheel.name: {"version": wheel.version, "names": list(wheel.names)} for wheel in self.wheels}
+
+
+def _typed(data: Mapping[str, Any], key: str, kind: type) -> Any:  # noqa: ANN401 - of that kind
+    value = data[key]
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise ValueError(f"{key} is {type(value).__name__}, expected {kind.__name__}")
+    return value
+
+
+def _packed_wheel(row: Mapping[str, Any]) -> PackedWheel:
+    strings = {key: _typed(row, key, str) for key in ("filename", "name", "version", "sha256", "origin")}
+    flags = {key: _typed(row, key, bool) for key in ("native", "requested")}
+    return PackedWheel(**strings, **flags, size=_typed(row, "size", int), names=tuple(map(str, row["names"])))
+
+
+@dataclass(frozen=True)
+class Bytecode:
+    """A zip of .pyc files, each where it lies below the site."""
+
+    path: Path
+    filename: str
+    """Its name inside the wheelhouse."""
+    sha256: str
+    size: int
+
+
+# --- writing --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Ingredient:
+    """A wheel that goes in, with where it came from."""
+
+    wheel: wheels.Wheel
+    origin: str
+    requested: bool
+
+
+def write(
+    ingredients: Sequence[Ingredient],
+    bytecode: Sequence[Bytecode],
+    *,
+    target: Target,
+    name: str,
+    source_format: str,
+    to: Path,
+) -> tuple[Path, Manifest]:
+    """Write ``<name>.wheelhouse.zip`` below ``to``; the same wheels for the same target give the same bytes."""
+    ingredients = sorted(ingredients, key=lambda ingredient: ingredient.wheel.filename)
+    packed = _packed(ingredients)
+    parts = tuple(PackedBytecode(part.filename, part.sha256, part.size) for part in bytecode)
+    digest = _digest(target, packed, parts)
+    texts = dict(_texts(ingredients, packed, target, digest))
+    others = {member: hashlib.sha256(text.encode()).hexdigest() for member, text in texts.items()}
+    manifest = Manifest(digest, name, source_format, target, packed, parts, others)
+    path = to / f"{name}{SUFFIX}"
+    with zipfile.ZipFile(path, "w") as opened:
+        for member, text in {activation.MANIFEST: json.dumps(manifest.to_json(), indent=1), **texts}.items():
+            opened.writestr(wheels.member_info(member), text)
+        for file, member in [
+            *((ingredient.wheel.path, ingredient.wheel.filename) for ingredient in ingredients),
+            *((part.path, part.filename) for part in bytecode),
+        ]:
+            _store(opened, file, member)
+    return path, manifest
+
+
+def module_name(digest: str) -> str:
+    """What the activation module is called inside a wheelhouse: no two wheelhouses share one."""
+    return f"_depload_{digest[:16]}"
+
+
+def write_reference(wheelhouse: Path, path_for_workers: str, to: Path) -> Path:
+    """Write a small stand-in that workers can import from: all but the wheels, which they read from where it says.
+
+    Its activation module has a name of its own (``..._reference``), so that the wheelhouse itself can be sent after it
+    to workers that could not read the path.
+    """
+    module = module_name(read(wheelhouse).digest)
+    with zipfile.ZipFile(wheelhouse) as opened, zipfile.ZipFile(to, "w") as written:
+        for info in opened.infolist():
+            name = info.filename
+            if not name.endswith((".whl", LOCK)) and not name.startswith("bytecode/"):
+                renamed = f"{module}_reference.py" if name == f"{module}.py" else name
+                data = opened.read(info)
+                if data.startswith(b"from %s import" % module.encode()):
+                    data = _stub(f"{module}_reference").encode()
+                written.writestr(wheels.member_info(renamed), data)
+        reference = {"path": path_for_workers, "size": wheelhouse.stat().st_size}
+        written.writestr(wheels.member_info(activation.REFERENCE), json.dumps(reference))
+    return to
+
+
+def _stub(module: str) -> str:
+    return f"from {module} import hand_over\n\nhand_over(__name__)\n"
+
+
+def _packed(ingredients: Sequence[Ingredient]) -> tuple[PackedWheel, ...]:
+    names = wheels.import_names(ingredient.wheel for ingredient in ingredients)
+    return tuple(
+        PackedWheel(
+            filename=ingredient.wheel.filename,
+            name=ingredient.wheel.name,
+            version=ingredient.wheel.version,
+            sha256=ingredient.wheel.sha256,
+            size=ingredient.wheel.size,
+            native=ingredient.wheel.native,
+            origin=ingredient.origin,
+            requested=ingredient.requested,
+            names=names[ingredient.wheel.name],
+        )
+        for ingredient in ingredients
+    )
+
+
+def _digest(target: Target, packed: Iterable[PackedWheel], parts: Iterable[PackedBytecode]) -> str:
+    """SHA-256 over names and hashes of all that is unpacked and run, and the target it is for."""
+    files = [(wheel.filename, wheel.sha256) for wheel in packed] + [(part.filename, part.sha256) for part in parts]
+    lines = [f"{target.python} {target.platform}", *(f"{filename} {sha256}" for filename, sha256 in files)]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _texts(
+    ingredients: Sequence[Ingredient], packed: Sequence[PackedWheel], target: Target, digest: str
+) -> Iterator[tuple[str, str]]:
+    """The small members: lock, metadata, the activation module, stubs and the namespaces they lie in."""
+    module = module_name(digest)
+    yield LOCK, lockfile.write(target, map(_locked, packed))
+    yield f"{module}.py", Path(activation.__file__).read_text(encoding="utf-8")
+    for ingredient in ingredients:  # importlib.metadata answers from here until the wheels are unpacked
+        yield from ((path, text) for path, text in ingredient.wheel.dist_info.items() if "/" in path)
+    names = sorted({name for wheel in packed for name in wheel.names})
+    yield from ((f"{folder}/", "") for folder in sorted(_namespaces(names)))  # zipimport needs an entry for each
+    for name in names:
+        yield f"{name.replace('.', '/')}.py", _stub(module)
+
+
+def _locked(wheel: PackedWheel) -> lockfile.LockedPackage:
+    file = lockfile.LockedFile(wheel.filename, wheel.filename, wheel.sha256, wheel.size)
+    return lockfile.LockedPackage(wheel.name, wheel.version, (file,))
+
+
+def _namespaces(names: Iterable[str]) -> set[str]:
+    parts = [name.split(".") for name in names]
+    return {"/".join(part[:depth]) for part in parts for depth in range(1, len(part))}
+
+
+def _store(opened: zipfile.ZipFile, file: Path, member: str) -> None:
+    info = wheels.member_info(member, zipfile.ZIP_STORED)
+    info.file_size = file.stat().st_size  # so that zipfile knows whether it needs zip64
+    with file.open("rb") as data, opened.open(info, "w") as written:
+        shutil.copyfileobj(data, written, wheels.CHUNK)
+
+
+# --- reading --------------------------------------------------------------------------------------------------------
+
+
+def read(path: Path) -> Manifest:
+    """The manifest inside a wheelhouse. Raises NotAWheelhouseError where there is none."""
+    try:
+        with zipfile.ZipFile(path) as opened:
+            return Manifest.from_json(json.loads(opened.read(activation.MANIFEST)))
+    except FileNotFoundError:
+        raise NotAWheelhouseError(str(path), "there is no such file") from None
+    except _UNREADABLE as error:
+        raise NotAWheelhouseError(str(path), f"it cannot be read as a zip ({error})") from error
+    except KeyError:
+        raise NotAWheelhouseError(str(path), f"it has no {activation.MANIFEST}") from None
+    except (ValueError, AttributeError) as error:
+        raise NotAWheelhouseError(str(path), f"its {activation.MANIFEST} is damaged ({error})") from error
+
+
+def unpack_wheels(path: Path, to: Path) -> Iterator[Path]:
+    """Copy the wheels out of a wheelhouse, one after another, so that each can go before the next one comes."""
+    manifest = read(path)
+    with zipfile.ZipFile(path) as opened:
+        for wheel in manifest.wheels:
+            with opened.open(wheel.filename) as member, (to / Path(wheel.filename).name).open("wb") as file:
+                shutil.copyfileobj(member, file, wheels.CHUNK)
+            yield to / Path(wheel.filename).name
+
+
+def check_hashes(path: Path) -> Manifest:
+    """The manifest, after every member was compared with it; raises AlteredWheelhouseError with all that differ."""
+    manifest = read(path)
+    if found := tuple(_faults(path, manifest)):
+        raise AlteredWheelhouseError(str(path), found)
+    return manifest
+
+
+def _faults(path: Path, manifest: Manifest) -> Iterator[Fault]:
+    if _digest(manifest.target, manifest.wheels, manifest.bytecode) != manifest.digest:
+        yield Fault(activation.MANIFEST, "the digest is not that of the wheels it lists")
+    expected = dict(manifest.others)
+    expected |= {wheel.filename: wheel.sha256 for wheel in manifest.wheels}
+    expected |= {part.filename: part.sha256 for part in manifest.bytecode}
+    with zipfile.ZipFile(path) as opened:
+        present = opened.namelist()
+        for name in sorted(name for name, count in collections.Counter(present).items() if count > 1):
+            yield Fault(name, "is there more than once")
+        for name in sorted(set(present) - expected.keys() - {activation.MANIFEST}):
+            yield Fault(name, "does not belong here")
+        for name, sha256 in sorted(expected.items()):
+            if what := _difference(opened, name, sha256):
+                yield Fault(name, what)
+
+
+def _difference(opened: zipfile.ZipFile, name: str, expected: str) -> str | None:
+    digest = hashlib.sha256()
+    try:
+        with opened.open(name) as member:
+            while data := member.read(wheels.CHUNK):
+                digest.update(data)
+    except KeyError:
+        return "is missing"
+    except _UNREADABLE as error:
+        return f"is damaged ({error})"
+    return None if digest.hexdigest() == expected else f"has SHA-256 {digest.hexdigest()}, expected {expected}"

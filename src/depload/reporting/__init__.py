@@ -1,0 +1,1 @@
+"""What is true on the driver and on each worker: records, comparison, renderings."""

@@ -1,0 +1,1 @@
+"""Formats that others have laid down: zips, wheels and their tags, requirements files, locks."""

@@ -1,0 +1,1 @@
+"""What runs where depload is not: standard library only, sent as source."""
