@@ -13,7 +13,7 @@ SHELL := /bin/bash
 PYTHON ?= $(shell for p in python3.12 python3.11 python3.13 python3.10 python3 python; do \
 	$$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
-SOURCES := $(shell find src -name '*.py') pyproject.toml README.md
+SOURCES := $(shell find src -name '*.py' -o -name '*.json') pyproject.toml README.md
 
 .PHONY: demo lab test lint types layers unit matrix bench lock clean
 

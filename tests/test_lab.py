@@ -64,7 +64,7 @@ def test_every_task_has_its_own_pandas_while_all_are_alive_on_one_application(ba
     if "notification" in ran:
         assert tasks["notification"]["valid"] == 1000
         assert "1 2026-03-29 North   tea 1  450   450 pandas 1.5.3" in done.stderr
-    assert list(base.iterdir()) == [], "every run path is removed"
+    assert list(base.glob("*")) == [], "every run path is removed; where nothing was converted there is not even a base"
 
 
 def _fingerprints(proof: Mapping[str, Any]) -> set[str]:
@@ -282,6 +282,34 @@ def test_two_attached_processes_load_the_same_run_path_at_the_same_moment(
     converted = published(alpha=("3.0", {"alpha.py": "NAME = 'both'\n"}))
     answers = _together(LOADING, application, *[[converted.path, "first", "shared"]] * 2)
     assert [(answer["names"], answer["driver"]) for answer in answers] == [(["both"], "both")] * 2
+
+
+@pytest.mark.spark
+def test_what_a_process_sent_that_has_ended_is_there_for_executors_that_come_later(
+    application: Mapping[str, str], published: Callable[..., Converted]
+) -> None:
+    """Spark has every new executor fetch all files of the application, whoever sent them."""
+    converted = published(alpha=("3.0", {"alpha.py": "NAME = 'both'\n"}))  # what shared workers may have by now
+    for isolation in ("shared", "process"):
+        _together(LOADING, application, [converted.path, "later", isolation])
+    code = """
+        import json, os, signal
+        from depload.local.embedded import attached_session
+
+        def executor(_):
+            daemon = os.getppid()
+            with open(f"/proc/{daemon}/stat") as file:
+                return [int(file.read().rpartition(")")[2].split()[1]), os.getcwd()]
+
+        with attached_session() as spark:
+            context = spark.sparkContext
+            before = context.parallelize(range(2), 2).map(executor).collect()
+            for java, _ in before:
+                os.kill(java, signal.SIGKILL)
+            after = context.parallelize(range(2), 2).map(executor).collect()
+        print(json.dumps(not {place for _, place in before} & {place for _, place in after}))
+        """
+    assert run_python(code, **application) is True
 
 
 @pytest.mark.spark

@@ -73,7 +73,8 @@ class _Payload:
 def deliver(run: Run, session: Session, names: Sequence[str], isolation: str) -> Delivered:
     """Send what the workers need and prove it; raises WorkerError or SparkSessionError, with the session put back."""
     put = _isolated if isolation == PROCESS else _shared
-    for payload in (_reference(run), _wheels(run)):
+    kept = session.keep() or _own_directory()
+    for payload in (_reference(run, kept), _wheels(run, kept)):
         undo = put(run, session, payload)
         try:
             answers = _ask(run, session, payload.module, names, isolation)
@@ -100,6 +101,7 @@ def prove(run: Run, session: Session, delivered: Delivered, names: Sequence[str]
 
 
 def _shared(run: Run, session: Session, payload: _Payload) -> Callable[[], None]:
+    _there(run, payload)
     session.send(payload.file)
 
     def undo() -> None:
@@ -130,6 +132,7 @@ def _forget(module: str) -> Task:
 
 
 def _isolated(run: Run, session: Session, payload: _Payload) -> Callable[[], None]:
+    _there(run, payload)
     session.send_aside(payload.file)
     pythons, folder = _as_workers_see(session, payload.file.name)
     launcher = _launcher(run, payload, pythons)
@@ -199,41 +202,43 @@ def _launcher(run: Run, payload: _Payload, pythons: Sequence[str]) -> Path:
 # --- what is sent ---------------------------------------------------------------------------------------------------
 
 
-def _reference(run: Run) -> _Payload:
-    file = _sent_directory() / _sent_name(run, "reference")
+def _reference(run: Run, kept: Path) -> _Payload:
+    file = kept / _sent_name(run, kept, "reference")
     if not file.exists():
         wheelhouse.write_reference(run.file, str(run.file.absolute()), file)
     return _Payload(file, f"{wheelhouse.module_name(run.manifest.digest)}_reference", _REFERENCE)
 
 
-def _wheels(run: Run) -> _Payload:
-    file = _sent_directory() / _sent_name(run, "wheels")
-    if not file.exists():
-        try:
-            file.hardlink_to(run.file)
-        except OSError:
-            shutil.copyfile(run.file, file)
+def _wheels(run: Run, kept: Path) -> _Payload:
+    file = kept / _sent_name(run, kept, "wheels")
     return _Payload(file, wheelhouse.module_name(run.manifest.digest), _WHEELS)
 
 
-@functools.cache
-def _sent_directory() -> Path:
-    """Where the files that were sent lie as long as this process lives.
+def _there(run: Run, payload: _Payload) -> None:
+    """The wheels are linked or copied only once it is known that the reference is not enough."""
+    if payload.file.exists():
+        return
+    try:
+        payload.file.hardlink_to(run.file)
+    except OSError:
+        shutil.copyfile(run.file, payload.file)
 
-    Spark's file server hands them out from there, not from a copy, and an executor may come at any time.
-    """
+
+@functools.cache
+def _own_directory() -> Path:
+    """Where files lie that need to be there no longer than this process."""
     made = tempfile.mkdtemp(prefix="depload-sent-")
     atexit.register(shutil.rmtree, made, ignore_errors=True)
     return Path(made)
 
 
-def _sent_name(run: Run, what: str) -> str:
+def _sent_name(run: Run, kept: Path, what: str) -> str:
     """A name that no other file of the application has, because Spark keeps the first of a name and refuses the next.
 
-    So it holds the digest, the place, and the directory that is this process's own: other tasks of the application may
-    load the same run path.
+    So it holds the digest, the place, and the directory, which is this process's own: other tasks of the application
+    may load the same run path.
     """
-    place = hashlib.sha256(f"{_sent_directory()} {run.file.absolute()}".encode()).hexdigest()[:8]
+    place = hashlib.sha256(f"{kept} {run.file.absolute()}".encode()).hexdigest()[:8]
     return f"{run.manifest.name}-{run.manifest.digest[:16]}-{what}-{place}.zip"
 
 

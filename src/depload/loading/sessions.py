@@ -43,11 +43,18 @@ class Session(Protocol):
     shared_key: str
     """Names what shares its Python workers and what is sent to them: the application, or the Connect session."""
 
+    def keep(self) -> Path | None:
+        """Where a file must lie when it is sent; None where it is copied away at once.
+
+        Spark's file server hands out the file itself, to every executor that comes, for as long as the application
+        lives. That can be longer than this process: the tasks of a Databricks job cluster share one application.
+        """
+
     def send(self, file: Path) -> None:
-        """Put a zip on the path of the workers. ``file`` must stay where it is as long as the session lives."""
+        """Put a zip on the path of the workers."""
 
     def send_aside(self, file: Path) -> None:
-        """Give the workers a file, executable, that is on nobody's path. It must stay where it is as well."""
+        """Give the workers a file, executable, that is on nobody's path."""
 
     def take_back(self, file: Path) -> bool:
         """Whether functions that are made from now on no longer have the zip: not every kind of session allows it."""
@@ -188,6 +195,11 @@ class _Context:
         self._context = context
         self.key = self.shared_key = str(context.applicationId)
 
+    def keep(self) -> Path | None:
+        """This process's own directory that the JVM removes when it ends (SparkContext._do_init)."""
+        made = getattr(self._context, "_temp_dir", None)
+        return Path(made) if made else None
+
     def send(self, file: Path) -> None:
         self._context.addPyFile(str(file))
 
@@ -314,6 +326,9 @@ class _Connect:
         self._session = session
         self._functions = import_module("pyspark.sql.connect.functions")
         self.key = self.shared_key = f"connect-{session.session_id}"
+
+    def keep(self) -> Path | None:
+        return None
 
     def send(self, file: Path) -> None:
         self._add(file, pyfile=True)
