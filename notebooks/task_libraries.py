@@ -15,11 +15,11 @@ dbutils.widgets.text("lab", "/Workspace/Shared/.bundle/depload/test/files/exampl
 # COMMAND ----------
 
 import contextlib
-import importlib
+import runpy
 import sys
 
 lab = dbutils.widgets.get("lab")
-sys.path[:0] = [lab, f"{lab}/tasks"]
+sys.path.insert(0, lab)
 
 import job
 
@@ -35,4 +35,6 @@ job.hand_on = hand_on
 # COMMAND ----------
 
 path = dbutils.jobs.taskValues.get(taskKey=dbutils.widgets.get("wheelhouse_task"), key="wheelhouse_path")
-importlib.import_module(dbutils.widgets.get("task")).main(path)
+sys.argv[1:] = [path]
+# As a script, not as a module: what workers are sent by name they would have to import.
+runpy.run_path(f"{lab}/tasks/{dbutils.widgets.get('task')}.py", run_name="__main__")

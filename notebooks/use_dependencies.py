@@ -34,7 +34,7 @@ print(loaded.report)
 from pyspark.sql.functions import udf
 
 
-@udf("string", useArrow=False)
+@udf("string")
 def where(_):
     import pandas as pd
 

@@ -18,7 +18,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 import depload
-from conftest import ROOT, make_wheel, write_zip
+from conftest import ROOT, make_wheel, write_files, write_zip
 from depload.databricks import entry, jobruns, parameters, probe, tasks, values
 from depload.errors import (
     DeploadError,
@@ -562,6 +562,35 @@ def test_the_notebooks_of_a_job_run_with_what_a_job_gives_them(source: Path, bas
     assert dbutils.jobs.taskValues.values["process_dependencies", "wheelhouse_path"] == published.path
     cleared = run("cleanup", fake_dbutils(**given, upstream="process_dependencies=success"))["cleared"]
     assert cleared.removed == [published.path]
+
+
+def test_the_lab_s_notebook_runs_a_task_as_a_script_with_the_session_and_task_values_of_the_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = write_files(
+        tmp_path / "lab",
+        {
+            "job.py": "session = hand_on = None\n",
+            "tasks/first.py": """\
+                import sys
+
+                import job
+
+                with job.session() as spark:
+                    job.hand_on(spark, None, said=f"{__name__} {sys.argv[1]} {spark}")
+                """,
+        },
+    )
+    monkeypatch.setattr(sys, "argv", ["notebook"])
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    monkeypatch.delitem(sys.modules, "job", raising=False)
+    dbutils = fake_dbutils(task="first", wheelhouse_task="process_first", lab=str(lab))
+    dbutils.jobs.taskValues.values["process_first", "wheelhouse_path"] = "/a/path"
+    dbutils.jobs.taskValues.current = "first"
+    file = ROOT / "notebooks" / "task_libraries.py"
+    exec(compile(file.read_text(encoding="utf-8"), str(file), "exec"), {"dbutils": dbutils, "spark": "session"})
+    sys.modules.pop("job")
+    assert dbutils.jobs.taskValues.values["first", "said"] == "__main__ /a/path session"
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from depload.databricks import parameters as given
 from depload.databricks import values, workers
 from depload.errors import DeploadError
+from depload.reporting.plain import table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -91,7 +92,7 @@ class Probed:
     def __str__(self) -> str:
         about = f"{self.mode}: runtime {self.runtime}, Python {self.python}, Spark {self.spark}, {self.session}"
         rows = [(each.probe, each.answer, _short(each.why)) for each in self.answers]
-        return f"{about}\n\n{_table([('probe', 'answer', 'why'), *rows])}"
+        return f"{about}\n\n{table([('probe', 'answer', 'why'), *rows])}"
 
 
 # --- the questions --------------------------------------------------------------------------------------------------
@@ -360,12 +361,6 @@ def _short(text: str) -> str:
     return text if len(text) <= 100 else f"{text[:99]}…"  # noqa: PLR2004 - a line of a log
 
 
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
-
-
 # --- the tasks ------------------------------------------------------------------------------------------------------
 
 
@@ -431,7 +426,7 @@ def probe_table(folder: str, *, modes: str | Iterable[str] | None = None, json_f
         for fact in ("runtime", "python", "spark", "session")
     ]
     rows = [(probe.__name__, *(said.get(name, {}).get(probe.__name__, "-") for name in names)) for probe in PROBES]
-    text = _table([("probe", *names), *facts, *rows])
+    text = table([("probe", *names), *facts, *rows])
     print(text)
     if json_file:
         _write(Path(json_file), {"asked": names, "modes": list(answered.values())})
