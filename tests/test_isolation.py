@@ -364,6 +364,29 @@ def test_what_cannot_go_together_is_refused_with_what_to_do(versions: tuple[str,
     assert "another wheelhouse is loaded and disagrees" in answer["shared"]
 
 
+def test_a_platform_that_ignores_the_sessions_python_is_found_out(versions: tuple[str, str]) -> None:
+    answer = run_on_spark(
+        """
+        from depload.loading import sessions
+        sessions._PYTHON = "spark.sql.something.that.nobody.reads"  # as with PySpark 3.4, which has no such conf
+        try:
+            depload.load(sys.argv[1], spark, isolation="process")
+        except depload.DeploadError as error:
+            answer["error"] = [type(error).__name__, str(error)]
+        answer["context"] = spark.sparkContext is sc
+        with depload.load(sys.argv[1], spark.sparkContext, isolation="process", driver=False):
+            answer["names"] = sc.parallelize([0], 1).map(lambda _: __import__("alpha").NAME).collect()
+        """,
+        versions[0],
+        master="local[1]",
+    )
+    assert answer["error"][0] == "SparkSessionError"
+    assert "runs the session's functions in its own Python workers" in answer["error"][1]
+    assert "Hand over the SparkContext" in answer["error"][1]
+    assert answer["context"] is True
+    assert answer["names"] == ["1.0"], "what the message says to do instead works"
+
+
 def test_a_failed_load_puts_the_session_back(published: Callable[..., Converted]) -> None:
     broken = published(broken=("1.0", {"broken.py": "raise OSError('libgomp.so.1 is missing')\n"}))
     answer = run_on_spark(
