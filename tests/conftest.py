@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parent.parent
 OFFLINE = IndexOptions(no_index=True)
 CLUSTER = "local-cluster[2,1,1024]"
+# Only the quick one of Java's two compilers: the other takes the cores that a short application starts on.
+QUICK = {f"spark.{process}.defaultJavaOptions": "-XX:TieredStopAtLevel=1" for process in ("driver", "executor")}
 
 
 @pytest.fixture(autouse=True)
@@ -185,7 +187,7 @@ def run_on_spark(body: str, *arguments: str, master: str = CLUSTER, config: Mapp
         from depload.local.embedded import spark_session
 
         answer = {{}}
-        with spark_session({master!r}, **{dict(config or {})!r}) as spark:
+        with spark_session({master!r}, **{ {**QUICK, **(config or {})}!r}) as spark:
             sc = spark.sparkContext
         %s
         print(json.dumps(answer))

@@ -194,8 +194,12 @@ def _launcher(run: Run, payload: _Payload, pythons: Sequence[str]) -> Path:
         zip=shlex.quote(payload.file.name),
     )
     path = payload.file.with_suffix(f".{hashlib.sha256(text.encode()).hexdigest()[:8]}.sh")
-    path.write_text(text, encoding="utf-8")
-    path.chmod(0o755)
+
+    def write(to: Path) -> None:
+        to.write_text(text, encoding="utf-8")
+        to.chmod(0o755)
+
+    _make(path, write)
     return path
 
 
@@ -204,8 +208,7 @@ def _launcher(run: Run, payload: _Payload, pythons: Sequence[str]) -> Path:
 
 def _reference(run: Run, kept: Path) -> _Payload:
     file = kept / _sent_name(run, kept, "reference")
-    if not file.exists():
-        wheelhouse.write_reference(run.file, str(run.file.absolute()), file)
+    _make(file, lambda to: wheelhouse.write_reference(run.file, str(run.file.absolute()), to))
     return _Payload(file, f"{wheelhouse.module_name(run.manifest.digest)}_reference", _REFERENCE)
 
 
@@ -216,12 +219,23 @@ def _wheels(run: Run, kept: Path) -> _Payload:
 
 def _there(run: Run, payload: _Payload) -> None:
     """The wheels are linked or copied only once it is known that the reference is not enough."""
-    if payload.file.exists():
+
+    def link(to: Path) -> None:
+        try:
+            to.hardlink_to(run.file)
+        except OSError:
+            shutil.copyfile(run.file, to)
+
+    _make(payload.file, link)
+
+
+def _make(file: Path, write: Callable[[Path], object]) -> None:
+    """Make a file that is complete whenever it is there: other threads may load the same wheelhouse right now."""
+    if file.exists():
         return
-    try:
-        payload.file.hardlink_to(run.file)
-    except OSError:
-        shutil.copyfile(run.file, payload.file)
+    with tempfile.TemporaryDirectory(dir=file.parent, prefix=".depload-") as beside:
+        write(Path(beside, file.name))
+        Path(beside, file.name).replace(file)
 
 
 @functools.cache
