@@ -210,23 +210,23 @@ def test_modules_that_the_package_itself_has_installed_are_not_hidden(
 ) -> None:
     converted = published(pyyaml=("6.0", {"yaml/__init__.py": ""}))
     install(tmp_path / "site", "PyYAML", "6.0", {"yaml/__init__.py": ""})
-    debian = {"six.py": "", "six-1.16.egg-info/PKG-INFO": "Metadata-Version: 2.1\nName: six\nVersion: 1.16\n"}
-    write_files(tmp_path / "debian", {**debian, "six-1.16.egg-info/top_level.txt": "six\n"})
+    debian = {"sextant.py": "", "sextant-1.16.egg-info/PKG-INFO": "Metadata-Version: 2.1\nName: sextant\nVersion: 1.16\n"}
+    write_files(tmp_path / "debian", {**debian, "sextant-1.16.egg-info/top_level.txt": "sextant\n"})
     assert checked(converted, tmp_path / "site")["findings"] == []
-    converted = published(six=("1.16", {"six.py": ""}))
+    converted = published(sextant=("1.16", {"sextant.py": ""}))
     assert checked(converted, tmp_path / "debian")["findings"] == []
-    (tmp_path / "debian" / "six-1.16.egg-info" / "top_level.txt").unlink()
+    (tmp_path / "debian" / "sextant-1.16.egg-info" / "top_level.txt").unlink()
     assert checked(converted, tmp_path / "debian")["findings"] == [], "nothing says whose the module is"
 
 
 def test_a_package_that_only_says_its_top_level_names_owns_them(
     published: Callable[..., Converted], tmp_path: Path
 ) -> None:
-    about = {"PKG-INFO": "Metadata-Version: 2.1\nName: python-six\nVersion: 1.0\n", "top_level.txt": "other\nsix\n"}
-    files = {f"python_six-1.0.egg-info/{name}": text for name, text in about.items()}
-    write_files(tmp_path / "debian", {"six.py": "", **files})
-    answer = checked(published(six=("1.16", {"six.py": ""})), tmp_path / "debian")
-    assert told(answer) == [("shadowed", "six", "python-six 1.0", "1.16")]
+    about = {"PKG-INFO": "Metadata-Version: 2.1\nName: python-sextant\nVersion: 1.0\n", "top_level.txt": "other\nsix\n"}
+    files = {f"python_sextant-1.0.egg-info/{name}": text for name, text in about.items()}
+    write_files(tmp_path / "debian", {"sextant.py": "", **files})
+    answer = checked(published(sextant=("1.16", {"sextant.py": ""})), tmp_path / "debian")
+    assert told(answer) == [("shadowed", "sextant", "python-sextant 1.0", "1.16")]
 
 
 def test_modules_that_python_has_itself_are_never_reached(published: Callable[..., Converted]) -> None:

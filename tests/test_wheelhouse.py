@@ -18,15 +18,17 @@ from conftest import OFFLINE, make_wheel
 from depload.errors import AlteredWheelhouseError, CleanupError, NotAWheelhouseError, StoreError
 from depload.making import tools
 from depload.pipeline import convert, verify
-from depload.published import runs, stores, wheelhouse
+from depload.published import runs, wheelhouse
 from depload.published.removal import cleanup
 from depload.published.runs import open_run
 from depload.published.wheelhouse import Manifest
+from depload.stores.directory import DirectoryStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from depload.pipeline import Converted
+    from depload.stores.store import Moved
 
 
 @pytest.fixture
@@ -91,8 +93,8 @@ JSON = st.recursive(
 
 @given(key=st.sampled_from(["format_version", "digest", "target", "wheels", "bytecode", "others"]), data=JSON)
 def test_whatever_stands_in_a_manifest_it_is_read_or_refused(key: str, data: object) -> None:
-    good = {"format_version": 1, "digest": "d", "name": "n", "format": "f", "wheels": [], "bytecode": [], "others": {}}
-    manifest = {**good, "target": {"python": "3.11", "platform": "p"}, key: data}
+    good = {"format_version": 1, "digest": "d" * 64, "name": "n", "format": "f", "wheels": [], "bytecode": []}
+    manifest = {**good, "others": {}, "target": {"python": "3.11", "platform": "p"}, key: data}
     with contextlib.suppress(ValueError):
         assert json.loads(json.dumps(Manifest.from_json(manifest).to_json()))[key] is not None
 
@@ -150,7 +152,7 @@ def test_a_publish_cut_short_is_invisible_and_removed_by_cleanup(converted: Conv
     assert cleanup(converted.path).removed
 
 
-class _FailingStore(stores.LocalStore):
+class _FailingStore(DirectoryStore):
     """Fails at the n-th write, as a full disk does."""
 
     def __init__(self, base: str, fail_at: int) -> None:
@@ -162,8 +164,8 @@ class _FailingStore(stores.LocalStore):
         if self.left == 0:
             raise StoreError(self.base, "no space left on device")
 
-    def put(self, key: str, file: Path) -> None:
-        super().put(key, file)
+    def put(self, key: str, file: Path, moved: Moved | None = None) -> None:
+        super().put(key, file, moved)
         self._count()
 
     def write(self, key: str, data: bytes) -> None:
@@ -209,14 +211,8 @@ def test_a_manifest_may_not_name_a_file_elsewhere(converted: Converted) -> None:
     data = json.loads(manifest.read_text())
     data["wheelhouse"]["filename"] = "../other.wheelhouse.zip"
     manifest.write_text(json.dumps(data))
-    with pytest.raises(NotAWheelhouseError, match=r"names 'other\.wheelhouse\.zip' as the wheelhouse"):
+    with pytest.raises(NotAWheelhouseError, match=r"names '\.\./other\.wheelhouse\.zip' as the wheelhouse"):
         open_run(converted.path)
-
-
-@pytest.mark.parametrize("base", ["s3://bucket/deps", "dbfs:/deps", "dbfs:/Volumes/main/default/deps", "abfss://x@y/z"])
-def test_a_base_that_this_version_cannot_write_is_refused_before_any_work(base: str, tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="not read or written by this version"):
-        convert(tmp_path / "does-not-even-exist", base)
 
 
 def test_a_base_that_cannot_be_written_is_named(tmp_path: Path) -> None:

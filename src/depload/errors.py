@@ -228,6 +228,24 @@ class StoreError(DeploadError):
         return f"{self.path}: {self.reason}" + (f"; {self.remedy}" if self.remedy else "")
 
 
+class NotInStoreError(StoreError):
+    """A store has no such file."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path, "there is no such file")
+        self.args = (path,)  # what it is made anew from when it is unpickled
+
+
+class TransferError(StoreError):
+    """What landed in a store, or came from it, is not what was sent; ``expected`` and ``found`` are SHA-256 hashes."""
+
+    def __init__(self, path: str, expected: str, found: str) -> None:
+        super().__init__(path, f"arrived altered: SHA-256 {found[:16]}..., expected {expected[:16]}...", "try again")
+        self.args = (path, expected, found)
+        self.expected = expected
+        self.found = found
+
+
 class NotAWheelhouseError(DeploadError):
     """The path is not a completed run path or wheelhouse."""
 
@@ -240,6 +258,15 @@ class NotAWheelhouseError(DeploadError):
     def __str__(self) -> str:
         remedy = self.remedy or "give the path that convert printed"
         return f"{self.path} is not a wheelhouse: {self.why}; {remedy}"
+
+
+class MissingWheelhouseError(NotAWheelhouseError):
+    """There is nothing at the path."""
+
+    def __init__(self, path: str) -> None:
+        remedy = "it may have been cleaned up: run the task that converts again, then this one"
+        super().__init__(path, "there is no such path", remedy)
+        self.args = (path,)  # what it is made anew from when it is unpickled
 
 
 class AlteredWheelhouseError(DeploadError):
@@ -430,6 +457,19 @@ class TaskValueError(DeploadError):
         return f"{self.what}: {self.why}; {self.remedy}"
 
 
+class SecretError(DeploadError):
+    """A secret of a scope cannot be read, or is not what it is for; what it holds is never told."""
+
+    def __init__(self, secret: str, why: str, remedy: str) -> None:
+        super().__init__(secret, why, remedy)
+        self.secret = secret
+        self.why = why
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{f'secret {self.secret}' if self.secret else 'a secret'} {self.why}; {self.remedy}"
+
+
 class OldRuntimeError(DeploadError):
     """A volume on a runtime that may write to it without keeping what was written."""
 
@@ -489,3 +529,50 @@ class JobFailedError(DeploadError):
             "The cleanup itself is done unless it is listed; it fails so that the run stays failed. Mend the tasks "
             "above, then repair the run from the task that converts."
         )
+
+
+# --- jobs that run on this machine ----------------------------------------------------------------
+
+
+class BundleError(DeploadError):
+    """A bundle that cannot be used; each fault's ``where`` is a file or a place in the configuration."""
+
+    def __init__(self, bundle: str, faults: Sequence[Fault], remedy: str = "") -> None:
+        super().__init__(bundle, tuple(faults), remedy)
+        self.bundle = bundle
+        self.faults = tuple(faults)
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        remedy = self.remedy or "Mend it there; `databricks bundle validate` tells more."
+        return f"the bundle in {self.bundle} cannot be used:\n{_listed(self.faults)}\n{remedy}"
+
+
+class JobDefinitionError(DeploadError):
+    """A job that cannot be run here; each fault's ``where`` is a task or a field."""
+
+    def __init__(self, job: str, faults: Sequence[Fault]) -> None:
+        super().__init__(job, tuple(faults))
+        self.job = job
+        self.faults = tuple(faults)
+
+    def __str__(self) -> str:
+        return (
+            f"job {self.job} cannot be run on this machine:\n{_listed(self.faults)}\n"
+            "Mend its definition, or run it in a workspace; nothing was started."
+        )
+
+
+class NotebookError(DeploadError):
+    """A notebook, or a cell of it, that cannot be run on this machine."""
+
+    def __init__(self, notebook: str, why: str, cell: int = 0, line: int = 0) -> None:
+        super().__init__(notebook, why, cell, line)
+        self.notebook = notebook
+        self.why = why
+        self.cell = cell
+        self.line = line
+
+    def __str__(self) -> str:
+        where = f", cell {self.cell}, line {self.line}" if self.cell else ""
+        return f"{self.notebook}{where}: {self.why}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import tempfile
 import time
 from dataclasses import asdict, dataclass
@@ -15,11 +16,12 @@ from depload.making import bytecode, fetcher, tools
 from depload.making.collector import Collection
 from depload.making.indexes import IndexOptions
 from depload.published import runs, wheelhouse
-from depload.published.stores import open_store
 from depload.source import formats, layouts
 from depload.standards import archive, wheels
 from depload.standards.archive import Limits
 from depload.standards.target import Target
+from depload.stores.addresses import open_store
+from depload.stores.transfers import on_this_machine
 
 if TYPE_CHECKING:
     import os
@@ -37,7 +39,7 @@ class Progress(Protocol):
         """A phase begins."""
 
     def downloaded(self, filename: str, done: int, total: int | None) -> None:
-        """Bytes of a file have arrived."""
+        """Bytes of a file have arrived, or have been published."""
 
 
 class Silent:
@@ -58,6 +60,8 @@ class Converted:
     """The run path: what to hand on to the tasks that load."""
     wheelhouse: str
     """The file."""
+    size: int
+    """Its bytes."""
     manifest: Manifest
     detection: Detection
     warnings: tuple[str, ...]
@@ -89,6 +93,7 @@ class Converted:
         return {
             "path": self.path,
             "wheelhouse": self.wheelhouse,
+            "size": self.size,
             "digest": self.digest,
             "format": self.format,
             "target": asdict(self.target),
@@ -98,9 +103,12 @@ class Converted:
         }
 
 
-def detect(source: str | os.PathLike[str], *, limits: Limits | None = None) -> Detection:
-    """Tell what a source is: its format, its roots, what is passed over and why. Nothing of it is run."""
-    with _workspace(Path(source), limits or Limits()) as space:
+def detect(source: str | os.PathLike[str], *, limits: Limits | None = None, via: Any = None) -> Detection:  # noqa: ANN401
+    """Tell what a source is: its format, its roots, what is passed over and why. Nothing of it is run.
+
+    ``via`` is a ``WorkspaceClient`` or a dbutils, for a source on Databricks that is not mounted here.
+    """
+    with _workspace(source, limits or Limits(), via, Silent()) as space:
         return space.detection
 
 
@@ -116,20 +124,26 @@ def convert(
     compile: bool = True,  # noqa: A002 - pip's name for it
     limits: Limits | None = None,
     progress: Progress | None = None,
+    via: Any = None,  # noqa: ANN401 - Databricks' objects
 ) -> Converted:
     """Turn ``source`` into a wheelhouse for ``target`` (default: this process), under a fresh run path of ``base``.
+
+    Both may be paths or addresses: ``/Volumes/...``, ``dbfs:/...``, ``s3://...`` and others (docs/databricks.md). What
+    is on Databricks and not mounted here is reached by ``via``, a ``WorkspaceClient`` or a dbutils; by default by the
+    cluster's dbutils, else by a client made of what the environment says.
 
     ``options`` come on top of pip's configuration. ``compile`` adds .pyc files where the target's Python is on this
     machine. Whatever goes wrong, one DeploadError says so, nothing is published and nothing is left behind.
     """
-    clock = _Clock(progress or Silent())
+    progress = progress or Silent()
+    clock = _Clock(progress)
     target = target or Target.running()
-    store = open_store(base)
+    store = open_store(base, via)
     clock.phase("detect")
-    with _workspace(Path(source), limits or Limits()) as space:
+    with _workspace(source, limits or Limits(), via, progress) as space:
         collection = Collection(
             roots=space.detection.roots,
-            label=Path(source).resolve().name,
+            label=space.label,
             target=target,
             options=(options or IndexOptions()).over(IndexOptions.configured()),
             scratch=space.scratch,
@@ -151,9 +165,9 @@ def convert(
             to=space.scratch,
         )
         clock.phase("publish")
-        run = runs.publish(store, file, manifest)
-        warnings = tuple(collection.warnings)
-        return Converted(run.path, str(run.file), manifest, space.detection, warnings, clock.stop())
+        run = runs.publish(store, file, manifest, functools.partial(progress.downloaded, file.name))
+        size, warnings = file.stat().st_size, tuple(collection.warnings)
+        return Converted(run.path, run.location, size, manifest, space.detection, warnings, clock.stop())
 
 
 def _compile(
@@ -169,12 +183,14 @@ def _compile(
     return bytecode.compile_wheels([item.wheel for item in ingredients], interpreter, to, fetcher.default_cache())
 
 
-def verify(path: str | os.PathLike[str]) -> Manifest:
+def verify(path: str | os.PathLike[str], *, via: Any = None) -> Manifest:  # noqa: ANN401 - Databricks' objects
     """Check a wheelhouse whole: its hash, every wheel's, and every file of every wheel against the wheel's RECORD.
+
+    ``via`` is a ``WorkspaceClient`` or a dbutils, for what is on Databricks and not mounted here.
 
     Raises AlteredWheelhouseError with all that is wrong.
     """
-    run = runs.open_run(path)
+    run = runs.open_run(path, via, anew=True)
     runs.check(run)
     wheelhouse.check_hashes(run.file)
     with _scratch() as scratch:
@@ -201,18 +217,29 @@ class _Space:
     """A source as a directory, and a scratch directory beside it."""
 
     name: str
+    label: str
+    """What messages call the source."""
     detection: Detection
     scratch: Path
 
 
 @contextlib.contextmanager
-def _workspace(source: Path, limits: Limits) -> Iterator[_Space]:
-    """The source, extracted where it is a zip; whatever happens, the scratch directory goes."""
-    if not source.exists():
-        raise SourceError(f"{source}: there is no such file or directory")
+def _workspace(source: str | os.PathLike[str], limits: Limits, via: Any, progress: Progress) -> Iterator[_Space]:  # noqa: ANN401
+    """The source, fetched where it lies elsewhere, extracted where it is a zip; the scratch directory goes."""
     with _scratch() as scratch:
-        detection = _detected(source.resolve(), _Opened(scratch, limits), limits)
-        yield _Space(_name(source.resolve()), detection, scratch)
+        here = on_this_machine(
+            source,
+            scratch / "arrived",
+            via=via,
+            members=limits.members,
+            size=limits.size,
+            moved=lambda name: functools.partial(progress.downloaded, name),
+        )
+        if not here.exists():
+            raise SourceError(f"{here}: there is no such file or directory")
+        here = here.resolve()
+        detection = _detected(here, _Opened(scratch, limits), limits)
+        yield _Space(_name(here), here.name, detection, scratch)
 
 
 _REMEDIES = {

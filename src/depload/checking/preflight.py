@@ -87,11 +87,13 @@ def check(
     *,
     runtime: str | None = None,
     isolation: Isolation = "shared",
+    via: Any = None,  # noqa: ANN401 - Databricks' objects
 ) -> Check:
     """Compare the wheelhouse at ``path`` with this process and, with a Spark session, with its workers; load nothing.
 
     ``path`` is a run path or a ``.wheelhouse.zip``. With ``runtime`` (``15.4``) it is compared with the packages that
-    this Databricks runtime preinstalls, and with nothing else. ``isolation`` is the one it would be loaded with.
+    this Databricks runtime preinstalls, and with nothing else. ``isolation`` is the one it would be loaded with. ``via`` is a
+    ``WorkspaceClient`` or a dbutils, for a run path on Databricks that is not mounted here.
 
     Raises NotAWheelhouseError, AlteredWheelhouseError, TargetError for a runtime without a list, SparkSessionError, and
     LoadError for options that do not go together.
@@ -101,7 +103,7 @@ def check(
     if runtime is not None and spark is not None:
         raise LoadError("a runtime is compared by its list, a Spark session by asking it; give one of them")
     session = sessions.session_of(spark)
-    run = runs.open_run(path)
+    run = runs.open_run(path, via)
     runs.check(run)
     brought = Brought.read(run.file, run.manifest)
     inventories = [Inventory.of_runtime(runtime, brought)] if runtime is not None else _processes(brought, session)

@@ -84,8 +84,8 @@ def _warn(warnings: tuple[str, ...]) -> None:
 
 
 @_command("detect", "depload detect my-deps.zip")
-@click.argument("source", type=click.Path(path_type=Path))
-def _detect(source: Path, as_json: bool) -> None:
+@click.argument("source")
+def _detect(source: str, as_json: bool) -> None:
     """Tell what SOURCE is: a zip, a directory, a requirements.txt, a wheel, a project, a pylock.toml.
 
     Prints its format, what was found where, and what was passed over and why. Nothing of it is run.
@@ -112,7 +112,7 @@ def _detection_text(detection: Detection) -> str:
 
 
 @_command("convert", "depload convert my-deps.zip --base /Volumes/main/default/deps --runtime 15.4")
-@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("source")
 @click.option("--base", required=True, help="Where run paths are made: the wheelhouse goes to BASE/<uuid>/.")
 @click.option("--name", help="Name of the wheelhouse file [default: that of the source].")
 @click.option("--python", help="Python version to make wheels for, as 3.11 [default: this one].")
@@ -121,6 +121,8 @@ def _detection_text(detection: Detection) -> str:
 @click.option("--resolver", type=click.Choice(["uv", "pip"]), help="What resolves [default: uv where there is one].")
 @click.option("-i", "--index-url", help="Base URL of the package index [default: pip's configuration].")
 @click.option("--extra-index-url", "extra_index_urls", multiple=True, help="Further indexes.")
+@click.option("--index-url-secret", help="Databricks secret, as SCOPE/KEY, that holds the index URL.")
+@click.option("--extra-index-url-secret", "extra_index_url_secrets", multiple=True, help="Further ones, as SCOPE/KEY.")
 @click.option("--no-index", is_flag=True, help="Use no index, only --find-links and what the source holds.")
 @click.option("-f", "--find-links", multiple=True, help="Directories or pages with wheels and sdists.")
 @click.option("--pre", is_flag=True, help="Allow pre-releases.")
@@ -134,6 +136,11 @@ def _detection_text(detection: Detection) -> str:
 @click.option("--retries", type=int, help="How often to try again [default: 4].")
 @click.option("--proxy", help="Proxy for the index, as http://user:password@host:port.")
 @click.option(
+    "--keyring-provider",
+    type=click.Choice(["auto", "disabled", "import", "subprocess"]),
+    help="How a keyring is asked for the index's password [default: none is].",
+)
+@click.option(
     "-c", "--constraint", "constraints", multiple=True, type=click.Path(path_type=Path), help="Constraints file."
 )
 @click.option("--compile/--no-compile", default=True, show_default=True, help="Put .pyc files into the wheelhouse.")
@@ -141,7 +148,7 @@ def _detection_text(detection: Detection) -> str:
 @click.option("--max-size", type=int, help="Most bytes that a zip may unpack to.")
 @click.option("--max-ratio", type=int, help="Most bytes that a packed byte may unpack to.")
 @click.option("--max-depth", type=int, help="How deep zips may lie in zips.")
-def _convert(source: Path, base: str, as_json: bool, **given: Any) -> None:  # noqa: ANN401
+def _convert(source: str, base: str, as_json: bool, **given: Any) -> None:  # noqa: ANN401
     """Turn SOURCE into a wheelhouse, published under a fresh run path of BASE.
 
     Prints the run path, which is what the tasks that load are given.
@@ -152,14 +159,21 @@ def _convert(source: Path, base: str, as_json: bool, **given: Any) -> None:  # n
         key: given[f"max_{key}"] for key in ("members", "size", "ratio", "depth") if given[f"max_{key}"] is not None
     }
     index = ("index_url", "extra_index_urls", "no_index", "find_links", "pre", "prefer_binary", "only_binary")
-    network = ("no_binary", "trusted_hosts", "cert", "client_cert", "proxy", "timeout", "retries")
+    network = ("no_binary", "trusted_hosts", "cert", "client_cert", "proxy", "timeout", "retries", "keyring_provider")
+    options = IndexOptions(**{key: given[key] for key in (*index, *network)})
+    if given["index_url_secret"] or given["extra_index_url_secrets"]:
+        from depload.databricks.secrets import with_secrets
+
+        options = with_secrets(
+            options, index_url=given["index_url_secret"], extra_index_urls=given["extra_index_url_secrets"]
+        )
     with _progress() as progress:
         converted = convert(
             source,
             base,
             name=given["name"],
             target=Target.of(given["python"], given["platform"], given["runtime"]),
-            options=IndexOptions(**{key: given[key] for key in (*index, *network)}),
+            options=options,
             constraints=given["constraints"],
             resolver=given["resolver"],
             compile=given["compile"],
@@ -178,7 +192,7 @@ def _converted_text(converted: Converted) -> str:
         f"{_wheels_table(converted.manifest)}\n\n"
         f"format:     {converted.format}\n"
         f"target:     {converted.target}\n"
-        f"wheelhouse: {converted.wheelhouse} ({size(Path(converted.wheelhouse).stat().st_size)})\n"
+        f"wheelhouse: {converted.wheelhouse} ({size(converted.size)})\n"
         f"digest:     {converted.digest}\n"
         f"seconds:    {converted.seconds['total']:.2f} ({phases})\n"
         f"path:       {converted.path}"
@@ -232,9 +246,9 @@ def _inspect(path: str, as_json: bool) -> None:
     from depload.published.runs import open_run
 
     run = open_run(path)
-    data = {"path": run.path, "wheelhouse": str(run.file), **run.manifest.to_json()}
+    data = {"path": run.path, "wheelhouse": run.location, **run.manifest.to_json()}
     manifest = run.manifest
-    about = f"format: {manifest.format}\ntarget: {manifest.target}\nfile:   {run.file}\ndigest: {manifest.digest}"
+    about = f"format: {manifest.format}\ntarget: {manifest.target}\nfile:   {run.location}\ndigest: {manifest.digest}"
     _print(as_json, data, f"{_wheels_table(manifest)}\n\n{about}")
 
 
@@ -423,4 +437,79 @@ def _demo(artifacts: Path, master: str, as_json: bool) -> None:
     rows = demonstrate(artifacts, master, say=lambda text: click.echo(text, err=True))
     _print(as_json, {"examples": [row.to_json() for row in rows]}, summary(rows))
     if any(row.error for row in rows):
+        sys.exit(1)
+
+
+# --- run ------------------------------------------------------------------------------------------------------------
+
+
+@_command("run", "depload run test_pure_python --param isolation=shared --junit results.xml")
+@click.argument("job", required=False)
+@click.option("--list", "as_list", is_flag=True, help="List the jobs of the bundle with their tasks, and run none.")
+@click.option(
+    "--bundle", metavar="DIR", type=click.Path(path_type=Path), help="The bundle [default: the nearest above]."
+)
+@click.option("-t", "--target", help="The bundle's target [default: its default one].")
+@click.option("--var", "variables", multiple=True, metavar="NAME=VALUE", help="A variable of the bundle.")
+@click.option(
+    "-p",
+    "--param",
+    "parameters",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A job parameter; of one that is given several times, concurrent runs get the values in turn.",
+)
+@click.option("--concurrent", metavar="N", type=click.IntRange(1), default=1, help="Start so many runs at once.")
+@click.option("--clusters", metavar="K", type=click.IntRange(1), help="Job clusters at once [default: by memory].")
+@click.option("--master", help="Spark master of every cluster [default: local-cluster, by the job's num_workers].")
+@click.option(
+    "--serverless-python",
+    metavar="PYTHON",
+    help="Interpreter with pyspark[connect]>=4 and packaging, for serverless tasks and standard access mode "
+    "[default: this one].",
+)
+@click.option(
+    "--root",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Where /Volumes/ and dbfs:/ lie: a parameter of a task that begins so is rewritten to a path below DIR "
+    "[default: a temporary directory, removed in the end].",
+)
+@click.option(
+    "--results",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Keep logs (DIR/RUN/TASK.log), results.json and junit.xml there.",
+)
+@click.option("--junit", metavar="FILE", type=click.Path(path_type=Path), help="Write JUnit XML there, for CI.")
+@click.option("--secret", "secrets", multiple=True, metavar="SCOPE/KEY=VALUE", help="A secret for dbutils.secrets.")
+@click.option(
+    "--secrets",
+    "secrets_file",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Secrets, as JSON by scope and key.",
+)
+@click.option(
+    "--retry-wait", metavar="SECONDS", type=float, help="Wait so long before a retry [default: as the job says]."
+)
+def _run(job: str | None, as_list: bool, as_json: bool, **given: Any) -> None:  # noqa: ANN401
+    """Run JOB of a bundle on this machine, from the definition that would be deployed.
+
+    Each task is a process of its own on embedded Spark, in the order of its dependencies, with task values, parameters,
+    references, retries and timeouts. The exit code is 1 where a run does not succeed.
+    """
+    from depload.command import jobs
+    from depload.running.rendering import summary
+
+    asked = jobs.Asked(**given)
+    if as_list:
+        listed = jobs.listing(asked.rendered())
+        _print(as_json, listed, jobs.listed_text(listed))
+        return
+    if job is None:
+        raise click.UsageError("name a JOB, or give --list")
+    runs = jobs.execute(job, asked)
+    _print(as_json, jobs.to_json(runs), summary(runs))
+    if not all(run.good for run in runs):
         sys.exit(1)

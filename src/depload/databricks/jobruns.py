@@ -12,21 +12,33 @@ import contextlib
 import hashlib
 import json
 import re
+import tempfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
-from depload import cleanup, verify
-from depload.errors import AlteredWheelhouseError, DeploadError, Fault, NotAWheelhouseError, ParameterError
+from depload import Limits, cleanup, verify
+from depload.errors import (
+    AlteredWheelhouseError,
+    DeploadError,
+    Fault,
+    NotAWheelhouseError,
+    ParameterError,
+    SourceError,
+    StoreError,
+)
+from depload.published.runs import MANIFEST
+from depload.stores import transfers
+from depload.stores.addresses import open_store, split
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from depload import IndexOptions, Target
+    from depload.stores.store import Store
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
-_COMMIT = "manifest.json"  # what a run path holds once it is complete
 _CHUNK = 1 << 20
 
 
@@ -55,12 +67,12 @@ class Cleared:
     size: int = 0
     """Bytes that were freed."""
 
-    def remove(self, path: str | Path) -> None:
+    def remove(self, path: str, via: Any = None) -> None:
         """Remove a run path; a fault is kept, not raised."""
         try:
-            with contextlib.suppress(OSError):  # one that was begun and never written to is no run path yet
-                Path(path).rmdir()
-            cleaned = cleanup(path)
+            base, name = split(path)
+            open_store(base, via).rmdir(name)  # one that was begun and never written to is no run path yet
+            cleaned = cleanup(path, via=via)
         except DeploadError as error:
             self.faults.append(Fault("cleanup", str(error)))
             return
@@ -68,14 +80,15 @@ class Cleared:
         if cleaned.removed:
             self.removed.append(cleaned.path)
 
-    def close(self, place: Path) -> None:
+    def close(self, store: Store, folder: str) -> None:
         """Remove the folder of a task once it is empty."""
         try:
-            place.rmdir()
-        except FileNotFoundError:  # somebody else's cleanup was quicker
-            pass
-        except OSError as error:
-            self.faults.append(Fault("cleanup", f"{place} could not be removed ({error.strerror or error})"))
+            if not store.rmdir(folder):
+                names = ", ".join(entry.name for entry in store.list(folder))
+                what = f"{store.location(folder)} could not be removed, because it holds {names}"
+                self.faults.append(Fault("cleanup", what))
+        except StoreError as error:
+            self.faults.append(Fault("cleanup", str(error)))
 
 
 def check(run_id: str, task: str) -> None:
@@ -101,23 +114,27 @@ def inputs(
     name: str | None,
     options: IndexOptions | None,
     constraints: Iterable[str],
+    via: Any = None,
 ) -> str:
     """What decides the outcome, as 16 hexadecimal digits: contents, not paths, and no credentials."""
     asked = json.dumps(asdict(options), sort_keys=True) if options else ""
-    facts = [_contents(Path(source)), str(target), name or "", _without_credentials(asked)]
-    facts += [_contents(Path(file)) for file in constraints]
+    facts = [_contents(source, via), str(target), name or "", _without_credentials(asked)]
+    facts += [_contents(file, None) for file in constraints]
     return hashlib.sha256("\0".join(facts).encode()).hexdigest()[:16]
 
 
-def _contents(path: Path) -> str:
-    """A digest of a file, or of every file of a directory with its name; empty where there is nothing."""
-    digest = hashlib.sha256(path.name.encode())
-    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-        if file.is_file():
-            digest.update(f"\0{file.relative_to(path)}\0".encode())
-            with file.open("rb") as opened:
-                while chunk := opened.read(_CHUNK):
-                    digest.update(chunk)
+def _contents(source: str, via: Any) -> str:
+    """A digest of a file, or of every file of a directory with its name; of the name alone where there is nothing."""
+    digest = hashlib.sha256(Path(source).name.encode())
+    limits = Limits()
+    with tempfile.TemporaryDirectory(prefix="depload-") as scratch, contextlib.suppress(SourceError):
+        path = transfers.on_this_machine(source, Path(scratch), via=via, members=limits.members, size=limits.size)
+        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+            if file.is_file():
+                digest.update(f"\0{file.relative_to(path)}\0".encode())
+                with file.open("rb") as opened:
+                    while chunk := opened.read(_CHUNK):
+                        digest.update(chunk)
     return digest.hexdigest()
 
 
@@ -131,40 +148,60 @@ def _without_credentials(text: str) -> str:
     return re.sub(r"\w+://[^\s\"',]+", bare, text)
 
 
-def newest(base: str, run_id: str, task: str) -> Path | None:
+def newest(base: str, run_id: str, task: str, via: Any = None) -> str | None:
     """The run path that a task of a job run published last, if it is there; needs no task value."""
-    found = [(file.stat().st_mtime, file.parent) for file in Path(base).glob(f"job-{run_id}.{task}.*/*/{_COMMIT}")]
-    return max(found)[1] if found else None
+    store = open_store(base, via)
+    found = sorted(_published(store, f"job-{run_id}.{task}."))
+    return store.location(found[-1][1]) if found else None
 
 
-def published(base: str, run_id: str, task: str, made_of: str) -> Published | None:
+def _published(store: Store, beginning: str) -> Iterator[tuple[str, str]]:
+    """When the run paths in the folders of that beginning were published, and their keys; of complete ones alone."""
+    for folder in _folders(store, beginning):
+        for run in store.list(folder):
+            with contextlib.suppress(StoreError, ValueError, KeyError):
+                key = f"{folder}/{run.name}"
+                yield str(json.loads(transfers.read(store, f"{key}/{MANIFEST}"))["created"]), key
+
+
+def _folders(store: Store, beginning: str) -> list[str]:
+    return [entry.name for entry in store.list() if entry.is_directory and entry.name.startswith(beginning)]
+
+
+def published(base: str, run_id: str, task: str, made_of: str, via: Any = None) -> Published | None:
     """What an earlier attempt made of the same inputs, if nothing else was made since and it is still whole.
 
     One that is incomplete or altered is left to cleanup.
     """
-    path = newest(base, run_id, task)
-    if path is None or path.parent != Path(folder(base, run_id, task, made_of)):
+    path = newest(base, run_id, task, via)
+    if path is None or split(path)[0] != split(f"{folder(base, run_id, task, made_of)}/{split(path)[1]}")[0]:
         return None
     try:
-        manifest = verify(path)
+        manifest = verify(path, via=via)
     except (NotAWheelhouseError, AlteredWheelhouseError):
         return None
-    return Published(str(path), manifest.digest, manifest.format, reused=True)
+    return Published(path, manifest.digest, manifest.format, reused=True)
 
 
-def clear(base: str, run_id: str) -> Cleared:
+def clear(base: str, run_id: str, via: Any = None) -> Cleared:
     """Remove every run path of a job run, complete or not, and the folders they lay in; never stops at a fault."""
     cleared = Cleared()
-    for place in sorted(Path(base).glob(f"job-{run_id}.*")):
-        for path in sorted(place.iterdir()):
-            cleared.remove(path)
-        cleared.close(place)
+    try:
+        store = open_store(base, via)
+        for folder in _folders(store, f"job-{run_id}."):
+            for path in store.list(folder):
+                cleared.remove(store.location(f"{folder}/{path.name}"), via)
+            cleared.close(store, folder)
+    except DeploadError as error:
+        cleared.faults.append(Fault("cleanup", str(error)))
     return cleared
 
 
-def clear_one(path: str, cleared: Cleared) -> None:
+def clear_one(path: str, cleared: Cleared, via: Any = None) -> None:
     """Remove one run path, and the job run's folder that it may be the last one of."""
-    cleared.remove(path)
-    with contextlib.suppress(OSError):
-        if Path(path).parent.name.startswith("job-"):
-            Path(path).parent.rmdir()
+    cleared.remove(path, via)
+    folder, _ = split(path)
+    base, name = split(folder)
+    if name.startswith("job-"):
+        with contextlib.suppress(DeploadError):
+            open_store(base, via).rmdir(name)

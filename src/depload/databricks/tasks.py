@@ -7,13 +7,11 @@ report, and an exception is the failure: none of them ends the process.
 
 from __future__ import annotations
 
-import os
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from depload import Target, convert, load
-from depload.databricks import jobruns, validation, values
+from depload.databricks import jobruns, secrets, validation, values
 from depload.databricks import parameters as given
 from depload.databricks.jobruns import Cleared, Published
 from depload.errors import (
@@ -21,13 +19,14 @@ from depload.errors import (
     Fault,
     JobFailedError,
     LoadError,
-    OldRuntimeError,
+    MissingWheelhouseError,
     ParameterError,
     UnresolvedParameterError,
     ValidationError,
     WheelhouseGoneError,
     WorkerError,
 )
+from depload.stores.addresses import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
 PROCESS = "process_dependencies"
 """The task key that the other tasks expect the first one to have."""
 
-_TOO_OLD = (12, 2)
 _GOOD = frozenset({"success", "excluded", "disabled"})  # the two others were left out on purpose
 
 
@@ -50,6 +48,8 @@ def process_dependencies(
     name: str | None = None,
     runtime: str | None = None,
     options: IndexOptions | None = None,
+    index_url_secret: str | None = None,
+    extra_index_url_secrets: str | Iterable[str] | None = None,
     constraints: str | Iterable[str] | None = None,
     dbutils: Any = None,
 ) -> Published:
@@ -60,7 +60,10 @@ def process_dependencies(
     ``task`` tells the wheelhouses of one job run apart where it has several. Without a dbutils and without
     ``DEPLOAD_TASK_VALUES`` no task value is set, and only the returned path, or ``run_id``, leads to it.
 
-    Raises ParameterError, OldRuntimeError, TaskValueError, and what ``depload.convert`` raises.
+    ``index_url_secret`` names a secret, ``scope/key``, that holds the index URL with its password;
+    ``extra_index_url_secrets`` names further ones.
+
+    Raises ParameterError, OldRuntimeError, SecretError, TaskValueError, and what ``depload.convert`` raises.
     """
     given.refuse_references(
         source=source,
@@ -69,33 +72,30 @@ def process_dependencies(
         task=task,
         name=name,
         runtime=runtime,
+        index_url_secret=index_url_secret,
+        extra_index_url_secrets=extra_index_url_secrets,
         constraints=constraints,
     )
     given.require(source=source, volume_base_path=volume_base_path)
-    _refuse_old_runtime(volume_base_path)
+    open_store(volume_base_path, dbutils)  # before anything is fetched for nothing
     known = values.task_values(dbutils, task=task)
     target = Target.of(runtime=runtime)
     limits = given.listed("constraints", constraints)
+    extra = given.listed("extra_index_url_secrets", extra_index_url_secrets)
+    if index_url_secret or extra:
+        options = secrets.with_secrets(options, index_url=index_url_secret, extra_index_urls=extra, dbutils=dbutils)
     place, published = volume_base_path, None
     if run_id:
         jobruns.check(run_id, task)
-        made_of = jobruns.inputs(source, target=target, name=name, options=options, constraints=limits)
+        made_of = jobruns.inputs(source, target=target, name=name, options=options, constraints=limits, via=dbutils)
         place = jobruns.folder(volume_base_path, run_id, task, made_of)
-        published = jobruns.published(volume_base_path, run_id, task, made_of)
+        published = jobruns.published(volume_base_path, run_id, task, made_of, dbutils)
     if published is None:
-        converted = convert(source, place, name=name, target=target, options=options, constraints=limits)
+        converted = convert(source, place, name=name, target=target, options=options, constraints=limits, via=dbutils)
         published = Published(converted.path, converted.digest, converted.format, reused=False)
         for warning in converted.warnings:
             print(f"warning: {warning}")
     return _handed_on(published, known, keep=bool(run_id))
-
-
-def _refuse_old_runtime(base: str) -> None:
-    runtime = os.environ.get(values.RUNTIME, "")
-    version = re.match(r"(\d+)\.(\d+)", runtime)
-    on_volume = base.removeprefix("dbfs:").startswith("/Volumes/")
-    if on_volume and version and (int(version[1]), int(version[2])) <= _TOO_OLD:
-        raise OldRuntimeError(base, runtime)
 
 
 def _handed_on(published: Published, known: values.TaskValues | None, *, keep: bool) -> Published:
@@ -168,13 +168,14 @@ def _path_of_run(base: str | None, run_id: str | None, task: str) -> str:
     found = jobruns.newest(base, run_id, task)
     if found is None:
         raise WheelhouseGoneError(f"{base.rstrip('/')}/job-{run_id}", task)
-    return str(found)
+    return found
 
 
 def _loaded(path: str, spark: Any, task: str, digest: str | None, **options: Any) -> Loaded:
-    if not Path(path).exists():
-        raise WheelhouseGoneError(path, task)
-    loaded = load(path, spark, **options)
+    try:
+        loaded = load(path, spark, **options)
+    except MissingWheelhouseError as error:
+        raise WheelhouseGoneError(path, task) from error
     if digest and loaded.digest != digest:
         loaded.unload()
         raise LoadError(

@@ -4,16 +4,30 @@ from __future__ import annotations
 
 import json
 import os
-import sys
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote
 
-from depload.errors import TaskValueError, ToolMissingError
+from depload.errors import TaskValueError
+from depload.stores.platform import RUNTIME, find_dbutils, find_spark, in_notebook, is_stand_in
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+__all__ = [
+    "DIRECTORY",
+    "LIMIT",
+    "RUNTIME",
+    "TASK",
+    "FileTaskValues",
+    "TaskValues",
+    "find_dbutils",
+    "find_spark",
+    "hand_on",
+    "in_notebook",
+    "read",
+    "task_values",
+]
 
 LIMIT = 48 * 1024
 """Bytes that the JSON of one task value may have on Databricks."""
@@ -21,7 +35,6 @@ DIRECTORY = "DEPLOAD_TASK_VALUES"
 """The environment variable that names a directory where task values are kept, off a cluster."""
 TASK = "DEPLOAD_TASK_KEY"
 """The environment variable that says which task of the job this process is, off a cluster."""
-RUNTIME = "DATABRICKS_RUNTIME_VERSION"
 
 
 class TaskValues(Protocol):
@@ -92,7 +105,7 @@ def task_values(dbutils: Any = None, *, task: str) -> TaskValues | None:
     handed in that only pretends.
     """
     if dbutils is not None:
-        if _pretends(dbutils):
+        if is_stand_in(dbutils):
             raise TaskValueError(
                 "this dbutils",
                 "is the SDK's for use off a cluster, whose task values never leave this process",
@@ -107,53 +120,6 @@ def task_values(dbutils: Any = None, *, task: str) -> TaskValues | None:
 def _of(dbutils: Any) -> TaskValues | None:
     found: TaskValues | None = getattr(getattr(dbutils, "jobs", None), "taskValues", None)
     return found
-
-
-def _pretends(dbutils: Any) -> bool:
-    """Whether this is ``databricks.sdk``'s stand-in, whose ``taskValues.set`` keeps the value to itself."""
-    return type(dbutils).__module__.partition(".")[0] == "databricks"
-
-
-def find_dbutils() -> Any:
-    """The dbutils of this notebook or cluster; None off a cluster, where the SDK's own would only pretend."""
-    found = in_notebook("dbutils")
-    if found is None and RUNTIME in os.environ:
-        found = _of_runtime() or _of_pyspark()
-    return None if found is None or _pretends(found) else found
-
-
-def in_notebook(name: str) -> Any:
-    """What the notebook, or else the script, calls ``name``; None where nothing is called that."""
-    ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython else None
-    places = [*([shell.user_ns] if shell else []), vars(sys.modules["__main__"])]
-    return next((place[name] for place in places if place.get(name) is not None), None)
-
-
-def _of_runtime() -> Any:
-    try:
-        runtime = import_module("databricks.sdk.runtime")
-    except Exception:  # noqa: BLE001 - without a runtime it authenticates, and that fails in many ways
-        return None
-    return None if runtime.is_local_implementation else runtime.dbutils
-
-
-def _of_pyspark() -> Any:
-    try:
-        return import_module("pyspark.dbutils").DBUtils(find_spark())
-    except Exception:  # noqa: BLE001 - a module of Databricks' pyspark alone, which says in its own ways that it cannot
-        return None
-
-
-def find_spark() -> Any:
-    """The notebook's Spark session, else the one of this process. Raises ToolMissingError without pyspark."""
-    if (found := in_notebook("spark")) is not None:
-        return found
-    try:
-        from pyspark.sql import SparkSession
-    except ImportError:
-        raise ToolMissingError("pyspark", "a Spark session", "hand over spark=, or run where there is one") from None
-    return SparkSession.builder.getOrCreate()
 
 
 # --- using them -----------------------------------------------------------------------------------------------------

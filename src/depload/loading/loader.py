@@ -114,6 +114,7 @@ def load(
     imports: Sequence[str] | None = None,
     isolation: Isolation = "shared",
     driver: bool | None = None,
+    via: Any = None,
 ) -> Loaded:
     """Make the wheelhouse at ``path`` importable here and, with a Spark session, on every worker.
 
@@ -124,12 +125,13 @@ def load(
     ``isolation="process"`` gives the session's functions Python workers of their own, in which the wheelhouse comes
     before everything that is installed. ``driver`` says whether this process gets it as well: True or an error, False,
     or, by default, True but with ``isolation="process"`` only where nothing here stands in the way (a DeploadWarning
-    and the report say so).
+    and the report say so). ``via`` is a ``WorkspaceClient`` or a dbutils, for a run path on Databricks that is not
+    mounted here.
 
     Raises NotAWheelhouseError, AlteredWheelhouseError, TargetMismatchError, AlreadyImportedError,
     WheelhouseConflictError, SparkSessionError, WorkerError; whichever it is, driver and session are as before.
     """
-    run = runs.open_run(path)
+    run = runs.open_run(path, via)
     session = sessions.session_of(spark)
     _check_options(session, isolation, driver)
     with _state_of(run.manifest, session, isolation) as state:

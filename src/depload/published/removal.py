@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
-import shutil
+import os
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from depload.errors import CleanupError, StoreError
 from depload.published import runs
 from depload.published.wheelhouse import SUFFIX
+from depload.stores import transfers
+from depload.stores.addresses import open_store, split
 
 if TYPE_CHECKING:
-    import os
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from depload.stores.store import Entry, Store
 
 
 @dataclass(frozen=True)
@@ -27,50 +31,54 @@ class Cleaned:
     """Bytes that were freed."""
 
 
-def cleanup(path: str | os.PathLike[str]) -> Cleaned:
+def cleanup(path: str | os.PathLike[str], *, via: Any = None) -> Cleaned:  # noqa: ANN401 - Databricks' objects
     """Remove a run path. One that is already gone is success; anything that is not a run path is refused untouched.
 
-    Raises CleanupError where the path is not one that ``convert`` made, StoreError where it cannot be removed.
+    ``via`` is a ``WorkspaceClient`` or a dbutils, for what is on Databricks and not mounted here. Raises CleanupError
+    where the path is not one that ``convert`` made, StoreError where it cannot be removed.
     """
-    place = Path(path)
-    if not runs.is_run_name(place.name):
-        raise CleanupError(str(path), "its name is not a run's (a UUID)")
-    if not place.is_symlink() and not place.exists():
-        return Cleaned(str(path), removed=False, size=0)
-    if why := _not_ours(place):
-        raise CleanupError(str(path), why)
-    size = sum(file.stat().st_size for file in place.iterdir())
-    try:
-        (place / runs.MANIFEST).unlink(missing_ok=True)  # first, so that no reader meets half of it
-        shutil.rmtree(place)
-    except FileNotFoundError:  # somebody else's cleanup was quicker
-        return Cleaned(str(path), removed=False, size=0)
-    except OSError as error:
-        raise StoreError(str(path), f"could not be removed ({error.strerror or error})", "remove it by hand") from error
-    return Cleaned(str(path), removed=True, size=size)
+    text = os.fspath(path)
+    base, name = split(text)
+    if not runs.is_run_name(name):
+        raise CleanupError(text, "its name is not a run's (a UUID)")
+    store = open_store(base, via)
+    entries = store.list(name)
+    if not entries and not _is_there(store, name):
+        return Cleaned(text, removed=False, size=0)
+    if why := _not_ours(store, name, entries):
+        raise CleanupError(text, why)
+    store.remove(f"{name}/{runs.MANIFEST}")  # first, so that no reader meets half of it
+    store.remove(name)
+    return Cleaned(text, removed=True, size=sum(entry.size for entry in entries))
 
 
-def _not_ours(place: Path) -> str | None:
+def _is_there(store: Store, name: str) -> bool:
+    """Whether there is something of that name: a file, an empty directory, a link that leads nowhere."""
+    here = store.path(name)
+    return os.path.lexists(here) if here else name in {entry.name for entry in store.list()}
+
+
+def _not_ours(store: Store, name: str, entries: Sequence[Entry]) -> str | None:
     """Why a directory is not a run path of depload, or None."""
-    if place.is_symlink() or not place.is_dir():
+    here = store.path(name)
+    if here and (here.is_symlink() or not here.is_dir()):
         return "it is not a directory of its own"
-    strange = [entry.name for entry in place.iterdir() if not _belongs(entry)]
+    strange = [entry.name for entry in entries if entry.is_directory or not _belongs(entry.name, here)]
     if strange:
         return f"it holds what depload did not put there ({', '.join(sorted(strange)[:5])})"
-    markers = [place / name for name in (runs.MARKER, runs.MANIFEST)]
-    if not any(_names_run(marker, place.name) for marker in markers):
+    if not any(_names_run(store, name, marker) for marker in (runs.MARKER, runs.MANIFEST)):
         return f"it has no {runs.MARKER} that names it"
     return None
 
 
-def _belongs(entry: Path) -> bool:
-    named = entry.name in (runs.MARKER, runs.MANIFEST) or entry.name.endswith(SUFFIX)
-    return named and entry.is_file() and not entry.is_symlink()
+def _belongs(filename: str, here: Path | None) -> bool:
+    named = filename in (runs.MARKER, runs.MANIFEST) or filename.endswith(SUFFIX)
+    return named and not (here and (here / filename).is_symlink())
 
 
-def _names_run(marker: Path, run: str) -> bool:
+def _names_run(store: Store, run: str, marker: str) -> bool:
     try:
-        data = json.loads(marker.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        data = json.loads(transfers.read(store, f"{run}/{marker}"))
+    except (StoreError, ValueError):
         return False
     return isinstance(data, dict) and data.get("run") == run

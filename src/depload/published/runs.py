@@ -6,30 +6,42 @@ A run path is ``<base>/<uuid4>``. It holds ``run.json``, written first, which sa
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import datetime as dt
+import functools
 import json
 import os
 import re
+import shutil
 import socket
+import tempfile
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from depload._version import __version__
-from depload.errors import AlteredWheelhouseError, Fault, NotAWheelhouseError
+from depload.errors import (
+    AlteredWheelhouseError,
+    Fault,
+    MissingWheelhouseError,
+    NotAWheelhouseError,
+    NotInStoreError,
+    TransferError,
+)
 from depload.published import wheelhouse
 from depload.published.wheelhouse import SUFFIX, Manifest
 from depload.standards.wheels import sha256_of
+from depload.stores import transfers
+from depload.stores.addresses import open_store, split
 
 if TYPE_CHECKING:
-    from depload.published.stores import Store
+    from depload.stores.store import Moved, Store
 
 MANIFEST = "manifest.json"
 MARKER = "run.json"
 _UUID4 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
-_GONE = "it may have been cleaned up: run the task that converts again, then this one"
 
 
 @dataclass(frozen=True)
@@ -39,9 +51,16 @@ class Run:
     path: str
     """The run path, or the wheelhouse file itself where that was given."""
     file: Path
+    """The wheelhouse on this machine: itself, or a copy that goes with this process."""
     manifest: Manifest
     sha256: str | None
     """Of the file, as published; None where a file was given without its run path."""
+    location: str = ""
+    """How a user calls the place of the wheelhouse."""
+    seen: str | None = None
+    """Where the workers of a cluster open the wheelhouse, if they see the store at all."""
+    uri: str | None = None
+    """How Spark's own file systems call it, where they can read it."""
 
 
 def is_run_name(name: str) -> bool:
@@ -49,74 +68,132 @@ def is_run_name(name: str) -> bool:
     return bool(_UUID4.fullmatch(name))
 
 
-def publish(store: Store, file: Path, manifest: Manifest) -> Run:
+def publish(store: Store, file: Path, manifest: Manifest, moved: Moved | None = None) -> Run:
     """Copy the wheelhouse to a fresh run path of ``store``, then write the manifest beside it, last.
 
     Whatever goes wrong, the run path is removed again; where even that fails, readers see no run path there.
     """
     run = str(uuid.uuid4())
     sha256 = sha256_of(file)
+    name = _published_name(store, file.name, run)
     about = {"depload": __version__, "run": run}
     outer: dict[str, Any] = {
         **about,
         **manifest.to_json(),
         "created": _now(),
-        "wheelhouse": {"filename": file.name, "size": file.stat().st_size, "sha256": sha256},
+        "wheelhouse": {"filename": name, "size": file.stat().st_size, "sha256": sha256},
     }
     try:
         started = {**about, "started": _now(), "host": socket.gethostname(), "pid": os.getpid()}
         store.write(f"{run}/{MARKER}", _json(started))
-        store.put(f"{run}/{file.name}", file)
+        transfers.send(store, f"{run}/{name}", file, sha256, moved)
         store.write(f"{run}/{MANIFEST}", _json(outer))
     except BaseException:
         with contextlib.suppress(Exception):
             store.remove(run)
         raise
-    return Run(store.location(run), Path(store.location(f"{run}/{file.name}")), manifest, sha256)
+    key = f"{run}/{name}"
+    return Run(store.location(run), store.path(key) or file, manifest, sha256, store.location(key))
 
 
-def open_run(path: str | os.PathLike[str]) -> Run:
-    """What is published at a run path, or the wheelhouse file at ``path``. Raises NotAWheelhouseError."""
-    place = Path(path)
-    if "{{" in str(path):
-        raise NotAWheelhouseError(
-            str(path), "it is a reference that the platform did not fill in", "check the task's name"
-        )
-    if place.is_file():
-        return Run(str(path), place, wheelhouse.read(place), None)
-    if not place.is_dir():
-        raise NotAWheelhouseError(str(path), "there is no such path", _GONE)
-    outer = _outer_manifest(place)
+def _published_name(store: Store, name: str, run: str) -> str:
+    """What Spark can fetch from the store by itself it fetches under this name, which no other file may have."""
+    if store.uri(name) is None:
+        return name
+    return f"{name.removesuffix(SUFFIX)}-{run[:8]}{SUFFIX}"
+
+
+def open_run(path: str | os.PathLike[str], via: Any = None, *, anew: bool = False) -> Run:  # noqa: ANN401 - Databricks' objects
+    """What is published at a run path, or the wheelhouse file at ``path``; ``via`` as for ``open_store``.
+
+    From a store that is not mounted here the file is copied; the copy goes with this process, and serves every run path
+    whose manifest names the same hash, unless ``anew`` wants to see what lies there. Raises NotAWheelhouseError,
+    AlteredWheelhouseError, StoreError.
+    """
+    text = os.fspath(path)
+    if "{{" in text:
+        raise NotAWheelhouseError(text, "it is a reference that the platform did not fill in", "check the task's name")
+    base, name = split(text)
+    store = open_store(base, via)
+    here = store.path(name)
+    if name.endswith(SUFFIX) or (here and here.is_file()):
+        return _lone(store, name, text)
+    outer = _outer_manifest(store, name, text)
     try:
         manifest = Manifest.from_json(outer)
-        file, sha256 = place / str(outer["wheelhouse"]["filename"]), str(outer["wheelhouse"]["sha256"])
+        filename, sha256 = str(outer["wheelhouse"]["filename"]), str(outer["wheelhouse"]["sha256"])
     except (KeyError, TypeError, ValueError) as error:
-        raise NotAWheelhouseError(str(path), f"its {MANIFEST} is damaged ({error})") from error
-    if file.parent != place or not file.name.endswith(SUFFIX):
-        raise NotAWheelhouseError(str(path), f"its {MANIFEST} names {file.name!r} as the wheelhouse")
-    if not file.is_file():
-        raise AlteredWheelhouseError(str(path), [Fault(file.name, "is missing")])
-    return Run(str(path), file, manifest, sha256)
-
-
-def _outer_manifest(place: Path) -> dict[str, Any]:
+        raise NotAWheelhouseError(text, f"its {MANIFEST} is damaged ({error})") from error
+    if "/" in filename or not filename.endswith(SUFFIX):
+        raise NotAWheelhouseError(text, f"its {MANIFEST} names {filename!r} as the wheelhouse")
+    key = f"{name}/{filename}"
     try:
-        data = json.loads((place / MANIFEST).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        if (place / MARKER).is_file():
-            raise NotAWheelhouseError(str(place), "its publication was not completed", "run convert again") from None
-        raise NotAWheelhouseError(str(place), f"it has no {MANIFEST}") from None
-    except (OSError, ValueError) as error:
-        raise NotAWheelhouseError(str(place), f"its {MANIFEST} is damaged ({error})") from error
+        file = _on_this_machine(store, key, sha256, anew=anew)
+    except NotInStoreError:
+        raise AlteredWheelhouseError(text, [Fault(filename, "is missing")]) from None
+    except TransferError as error:
+        fault = Fault(filename, f"has another SHA-256 than {MANIFEST} says: {error.found}")
+        raise AlteredWheelhouseError(text, [fault]) from error
+    return Run(text, file, manifest, sha256, store.location(key), store.seen(key), store.uri(key))
+
+
+def _lone(store: Store, name: str, text: str) -> Run:
+    try:
+        file = _on_this_machine(store, name, None, anew=True)
+    except NotInStoreError:
+        raise MissingWheelhouseError(text) from None
+    return Run(text, file, wheelhouse.read(file), None, store.location(name), store.seen(name))
+
+
+def _on_this_machine(store: Store, key: str, sha256: str | None, *, anew: bool) -> Path:
+    """The file, or a copy of it; one that was copied before, by its hash, is not copied again."""
+    if file := store.path(key):
+        if not file.is_file():
+            raise NotInStoreError(store.location(key))
+        return file
+    folder = _own_directory() / (sha256 or str(uuid.uuid4()))
+    file = folder / key.rpartition("/")[2]
+    if anew or not file.exists():
+        with tempfile.TemporaryDirectory(dir=_own_directory()) as beside:
+            fresh = Path(beside, file.name)
+            transfers.receive(store, key, fresh, sha256)
+            folder.mkdir(exist_ok=True)
+            fresh.replace(file)
+    return file
+
+
+@functools.cache
+def _own_directory() -> Path:
+    """Where wheelhouses lie that were fetched; it goes with this process."""
+    made = tempfile.mkdtemp(prefix="depload-fetched-")
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
+    return Path(made)
+
+
+def _outer_manifest(store: Store, name: str, text: str) -> dict[str, Any]:
+    try:
+        data = json.loads(transfers.read(store, f"{name}/{MANIFEST}"))
+    except NotInStoreError:
+        names = {entry.name for entry in store.list(name)}
+        if MARKER in names:
+            raise NotAWheelhouseError(text, "its publication was not completed", "run convert again") from None
+        if names or name in {entry.name for entry in store.list() if entry.is_directory}:
+            raise NotAWheelhouseError(text, f"it has no {MANIFEST}") from None
+        raise MissingWheelhouseError(text) from None
+    except ValueError as error:
+        raise NotAWheelhouseError(text, f"its {MANIFEST} is damaged ({error})") from error
     if not isinstance(data, dict):
-        raise NotAWheelhouseError(str(place), f"its {MANIFEST} is not a JSON object")
+        raise NotAWheelhouseError(text, f"its {MANIFEST} is not a JSON object")
     return data
 
 
 def check(run: Run) -> None:
     """Compare the published file with its manifest; raises AlteredWheelhouseError, which names what differs."""
     if run.sha256 is None or sha256_of(run.file) != run.sha256:
-        wheelhouse.check_hashes(run.file)  # names the members that differ
+        try:
+            wheelhouse.check_hashes(run.file)  # names the members that differ
+        except NotAWheelhouseError as error:
+            raise AlteredWheelhouseError(run.path, [Fault(run.file.name, error.why)]) from error
         if run.sha256 is not None:
             raise AlteredWheelhouseError(run.path, [Fault(run.file.name, f"has another SHA-256 than {MANIFEST} says")])
     if wheelhouse.read(run.file) != run.manifest:
@@ -124,7 +201,7 @@ def check(run: Run) -> None:
 
 
 def _now() -> str:
-    return dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds")
+    return dt.datetime.now(dt.timezone.utc).isoformat(timespec="milliseconds")
 
 
 def _json(data: dict[str, Any]) -> bytes:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import collections
 import hashlib
 import json
+import re
 import shutil
 import zipfile
 import zlib
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from depload.errors import AlteredWheelhouseError, Fault, NotAWheelhouseError
-from depload.standards import lockfile, wheels
+from depload.standards import archive, lockfile, wheels
 from depload.standards.target import Target
 from depload.travels import activation
 
@@ -29,6 +30,17 @@ if TYPE_CHECKING:
 SUFFIX = ".wheelhouse.zip"
 LOCK = "pylock.toml"
 FORMAT_VERSION = 1
+_LONGEST_MANIFEST = 16 << 20  # bytes; that of a thousand wheels is 1 MB
+# Names become files, members and words of a script, so what they may be made of is said here, and not what not.
+_NAMES = {
+    "digest": re.compile(r"[0-9a-f]{64}"),
+    "sha256": re.compile(r"[0-9a-f]{64}"),
+    "name": re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}"),
+    "python": re.compile(r"\d{1,3}\.\d{1,3}"),
+    "platform": re.compile(r"\w{1,100}"),
+    "wheel": re.compile(r"[^\s/\\]{1,251}\.whl"),
+    "bytecode": re.compile(r"bytecode/[^\s/\\]{1,251}\.zip"),
+}
 _UNREADABLE = (OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)  # zipfile's ways
 
 
@@ -94,13 +106,13 @@ class Manifest:
             if data["format_version"] != FORMAT_VERSION:
                 raise ValueError(f"format version {data['format_version']!r}, this depload reads {FORMAT_VERSION}")
             return cls(
-                digest=_typed(data, "digest", str),
-                name=_typed(data, "name", str),
+                digest=_named(data, "digest"),
+                name=_named(data, "name"),
                 format=_typed(data, "format", str),
-                target=Target(_typed(data["target"], "python", str), _typed(data["target"], "platform", str)),
+                target=Target(_named(data["target"], "python"), _named(data["target"], "platform")),
                 wheels=tuple(_packed_wheel(row) for row in data["wheels"]),
                 bytecode=tuple(
-                    PackedBytecode(_typed(row, "filename", str), _typed(row, "sha256", str), _typed(row, "size", int))
+                    PackedBytecode(_named(row, "filename", "bytecode"), _named(row, "sha256"), _size(row))
                     for row in data["bytecode"]
                 ),
                 others={str(key): str(value) for key, value in data["others"].items()},
@@ -124,10 +136,35 @@ def _typed(data: Mapping[str, Any], key: str, kind: type) -> Any:  # noqa: ANN40
     return value
 
 
+def _named(data: Mapping[str, Any], key: str, rule: str = "") -> str:
+    value: str = _typed(data, key, str)
+    if not _NAMES[rule or key].fullmatch(value):
+        raise ValueError(f"{key} is {value[:100]!a}")
+    return value
+
+
+def _size(row: Mapping[str, Any]) -> int:
+    size: int = _typed(row, "size", int)
+    if size < 0:
+        raise ValueError(f"size is {size}")
+    return size
+
+
 def _packed_wheel(row: Mapping[str, Any]) -> PackedWheel:
-    strings = {key: _typed(row, key, str) for key in ("filename", "name", "version", "sha256", "origin")}
-    flags = {key: _typed(row, key, bool) for key in ("native", "requested")}
-    return PackedWheel(**strings, **flags, size=_typed(row, "size", int), names=tuple(map(str, row["names"])))
+    names = tuple(map(str, _typed(row, "names", list)))
+    if strange := [name for name in names if not all(part.isidentifier() for part in name.split("."))]:
+        raise ValueError(f"names has {strange[0][:100]!a}")
+    return PackedWheel(
+        filename=_named(row, "filename", "wheel"),
+        name=_named(row, "name"),
+        version=_typed(row, "version", str),
+        sha256=_named(row, "sha256"),
+        size=_size(row),
+        native=_typed(row, "native", bool),
+        origin=_typed(row, "origin", str),
+        requested=_typed(row, "requested", bool),
+        names=names,
+    )
 
 
 @dataclass(frozen=True)
@@ -276,15 +313,23 @@ def read(path: Path) -> Manifest:
     """The manifest inside a wheelhouse. Raises NotAWheelhouseError where there is none."""
     try:
         with zipfile.ZipFile(path) as opened:
-            return Manifest.from_json(json.loads(opened.read(activation.MANIFEST)))
+            return Manifest.from_json(json.loads(_manifest_in(opened)))
     except FileNotFoundError:
         raise NotAWheelhouseError(str(path), "there is no such file") from None
+    except RecursionError as error:
+        raise NotAWheelhouseError(str(path), f"its {activation.MANIFEST} is nested too deeply") from error
     except _UNREADABLE as error:
         raise NotAWheelhouseError(str(path), f"it cannot be read as a zip ({error})") from error
     except KeyError:
         raise NotAWheelhouseError(str(path), f"it has no {activation.MANIFEST}") from None
     except (ValueError, AttributeError) as error:
         raise NotAWheelhouseError(str(path), f"its {activation.MANIFEST} is damaged ({error})") from error
+
+
+def _manifest_in(opened: zipfile.ZipFile) -> bytes:
+    if opened.getinfo(activation.MANIFEST).file_size > _LONGEST_MANIFEST:
+        raise ValueError(f"it has more than {_LONGEST_MANIFEST:,} bytes")
+    return opened.read(activation.MANIFEST)
 
 
 def unpack_wheels(path: Path, to: Path) -> Iterator[Path]:
@@ -308,6 +353,9 @@ def check_hashes(path: Path) -> Manifest:
 def _faults(path: Path, manifest: Manifest) -> Iterator[Fault]:
     if _digest(manifest.target, manifest.wheels, manifest.bytecode) != manifest.digest:
         yield Fault(activation.MANIFEST, "the digest is not that of the wheels it lists")
+    if costly := archive.bombs(path):
+        yield from costly
+        return  # hashing the members would take as long as somebody chose
     expected = dict(manifest.others)
     expected |= {wheel.filename: wheel.sha256 for wheel in manifest.wheels}
     expected |= {part.filename: part.sha256 for part in manifest.bytecode}

@@ -1,0 +1,1 @@
+"""The places where sources and run paths lie."""
