@@ -179,7 +179,13 @@ def run_python(code: str, *arguments: str, **environment: str) -> Any:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def run_on_spark(body: str, *arguments: str, master: str = CLUSTER, config: Mapping[str, str] | None = None) -> Any:
+def run_on_spark(
+    body: str,
+    *arguments: str,
+    master: str = CLUSTER,
+    config: Mapping[str, str] | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Any:
     """Run ``body`` as a job would: a process of its own with a real session, ``answer`` is what comes back."""
     code = dedent(f"""\
         import json, sys
@@ -192,4 +198,4 @@ def run_on_spark(body: str, *arguments: str, master: str = CLUSTER, config: Mapp
         %s
         print(json.dumps(answer))
         """)
-    return run_python(code % indent(dedent(body), "    "), *arguments)
+    return run_python(code % indent(dedent(body), "    "), *arguments, **(environment or {}))

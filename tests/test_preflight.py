@@ -195,21 +195,21 @@ def test_a_wheelhouse_that_is_loaded_already_meets_nothing(published: Callable[.
 def test_modules_of_a_package_of_another_name_are_hidden_and_both_are_named(
     published: Callable[..., Converted], tmp_path: Path
 ) -> None:
-    converted = published(pyyaml=("6.0", {"yaml/__init__.py": "", "_yaml.py": ""}), alpha=("1.0", {"alpha.py": ""}))
-    install(tmp_path / "site", "old-yaml", "0.9", {"yaml/__init__.py": "", "_yaml.py": ""})
+    converted = published(pynotes=("6.0", {"notes/__init__.py": "", "_notes.py": ""}), alpha=("1.0", {"alpha.py": ""}))
+    install(tmp_path / "site", "old-notes", "0.9", {"notes/__init__.py": "", "_notes.py": ""})
     write_files(tmp_path / "loose", {"alpha.py": ""})
     answer = checked(converted, tmp_path / "site", tmp_path / "loose")
     loose = str(tmp_path / "loose" / "alpha.py")
-    assert told(answer) == [("shadowed", "alpha", loose, "1.0"), ("shadowed", "pyyaml", "old-yaml 0.9", "6.0")]
-    assert "modules _yaml, yaml of old-yaml 0.9 will be hidden by pyyaml" in answer["text"]
+    assert told(answer) == [("shadowed", "alpha", loose, "1.0"), ("shadowed", "pynotes", "old-notes 0.9", "6.0")]
+    assert "modules _notes, notes of old-notes 0.9 will be hidden by pynotes" in answer["text"]
     assert answer["ok"] is True
 
 
 def test_modules_that_the_package_itself_has_installed_are_not_hidden(
     published: Callable[..., Converted], tmp_path: Path
 ) -> None:
-    converted = published(pyyaml=("6.0", {"yaml/__init__.py": ""}))
-    install(tmp_path / "site", "PyYAML", "6.0", {"yaml/__init__.py": ""})
+    converted = published(pynotes=("6.0", {"notes/__init__.py": ""}))
+    install(tmp_path / "site", "PyNotes", "6.0", {"notes/__init__.py": ""})
     debian = {"sextant.py": "", "sextant-1.16.egg-info/PKG-INFO": "Metadata-Version: 2.1\nName: sextant\nVersion: 1.16\n"}
     write_files(tmp_path / "debian", {**debian, "sextant-1.16.egg-info/top_level.txt": "sextant\n"})
     assert checked(converted, tmp_path / "site")["findings"] == []
@@ -222,7 +222,7 @@ def test_modules_that_the_package_itself_has_installed_are_not_hidden(
 def test_a_package_that_only_says_its_top_level_names_owns_them(
     published: Callable[..., Converted], tmp_path: Path
 ) -> None:
-    about = {"PKG-INFO": "Metadata-Version: 2.1\nName: python-sextant\nVersion: 1.0\n", "top_level.txt": "other\nsix\n"}
+    about = {"PKG-INFO": "Metadata-Version: 2.1\nName: python-sextant\nVersion: 1.0\n", "top_level.txt": "other\nsextant\n"}
     files = {f"python_sextant-1.0.egg-info/{name}": text for name, text in about.items()}
     write_files(tmp_path / "debian", {"sextant.py": "", **files})
     answer = checked(published(sextant=("1.16", {"sextant.py": ""})), tmp_path / "debian")

@@ -1,8 +1,9 @@
 """How the workers of a session get a wheelhouse, and the proof that they have it.
 
 They get a reference to the run path first, a small zip, and the wheels themselves only where they cannot read that
-path. With ``shared`` isolation the zip goes on the path of the application's own Python workers; with ``process``
-isolation it lies aside, and a launcher starts workers of the session's own that begin with it.
+path: from DBFS, where Spark reads it there itself, else from this driver. With ``shared`` isolation the zip goes on the
+path of the application's own Python workers; with ``process`` isolation it lies aside, and a launcher starts workers of
+the session's own that begin with it.
 """
 
 from __future__ import annotations
@@ -33,7 +34,11 @@ if TYPE_CHECKING:
 SHARED, PROCESS = "shared", "process"
 
 _REFERENCE = "reference: the workers read the wheelhouse from the run path, which they see"
-_WHEELS = "wheels: sent through Spark, because not every worker sees the run path"
+_URI = "dbfs: every executor fetches the wheelhouse from DBFS, because not every worker sees the run path"
+_WHEELS = (
+    "wheels: sent through Spark from a copy that lives as long as the session, because not every worker sees the run "
+    "path, and Spark's file server cannot read it there"
+)
 _STRANGERS_REMEDY = (
     "The workers imported another version before the wheelhouse could be activated. Load with isolation='process', "
     "which gives this session Python workers of its own; or convert with the version that they have."
@@ -65,17 +70,30 @@ class Delivered:
 class _Payload:
     """A zip that workers import from, and its activation module."""
 
-    file: Path
+    name: str
     module: str
     how: str
+    file: Path | None
+    """On this machine, where it lies as long as workers may come; None where Spark reads it elsewhere."""
+    uri: str = ""
+
+    @property
+    def sent(self) -> str:
+        """What Spark is told to send."""
+        return str(self.file) if self.file else self.uri
 
 
 def deliver(run: Run, session: Session, names: Sequence[str], isolation: str) -> Delivered:
     """Send what the workers need and prove it; raises WorkerError or SparkSessionError, with the session put back."""
     put = _isolated if isolation == PROCESS else _shared
     kept = session.keep() or _own_directory()
-    for payload in (_reference(run, kept), _wheels(run, kept)):
-        undo = put(run, session, payload)
+    for payload in _payloads(run, session, kept):
+        try:
+            undo = put(run, session, payload)
+        except SparkSessionError:
+            if payload.how != _URI:
+                raise
+            continue  # this Spark has no file system for DBFS, and has refused before it changed anything
         try:
             answers = _ask(run, session, payload.module, names, isolation)
             if payload.how == _REFERENCE and any(activation.UNREACHABLE in (each["error"] or "") for each in answers):
@@ -87,6 +105,19 @@ def deliver(run: Run, session: Session, names: Sequence[str], isolation: str) ->
             undo()
             raise
     raise AssertionError("the wheels refer to nothing that could be unreachable")
+
+
+def _payloads(run: Run, session: Session, kept: Path) -> Iterator[_Payload]:
+    """What to try, the cheapest first.
+
+    Whatever is sent must be there for executors that come later: this driver's file server hands out the file itself,
+    so it lies where the session keeps files; on DBFS it is there as long as the run path.
+    """
+    if run.seen:
+        yield _reference(run, run.seen, kept)
+    if run.uri and session.reads_uris:
+        yield _Payload(run.uri.rpartition("/")[2], wheelhouse.module_name(run.manifest.digest), _URI, None, run.uri)
+    yield _wheels(run, kept)
 
 
 def prove(run: Run, session: Session, delivered: Delivered, names: Sequence[str], isolation: str) -> Delivered:
@@ -102,10 +133,10 @@ def prove(run: Run, session: Session, delivered: Delivered, names: Sequence[str]
 
 def _shared(run: Run, session: Session, payload: _Payload) -> Callable[[], None]:
     _there(run, payload)
-    session.send(payload.file)
+    session.send(payload.sent)
 
     def undo() -> None:
-        if not session.take_back(payload.file):
+        if not session.take_back(payload.name):
             return
         description = f"depload: unload {run.manifest.name} {run.manifest.digest[:12]} from every worker"
         with contextlib.suppress(SparkSessionError):  # a stopped session has no workers left
@@ -133,10 +164,10 @@ def _forget(module: str) -> Task:
 
 def _isolated(run: Run, session: Session, payload: _Payload) -> Callable[[], None]:
     _there(run, payload)
-    session.send_aside(payload.file)
-    pythons, folder = _as_workers_see(session, payload.file.name)
-    launcher = _launcher(run, payload, pythons)
-    session.send_aside(launcher)
+    session.send_aside(payload.sent)
+    pythons, folder = _as_workers_see(session, payload.name)
+    launcher = _launcher(run, payload, pythons, session.keep() or _own_directory())
+    session.send_aside(str(launcher))
     return session.use_python(f"{folder}/{launcher.name}")
 
 
@@ -184,16 +215,17 @@ import {module}
 """
 
 
-def _launcher(run: Run, payload: _Payload, pythons: Sequence[str]) -> Path:
+def _launcher(run: Run, payload: _Payload, pythons: Sequence[str], kept: Path) -> Path:
     """What Spark starts instead of Python, with the same arguments. Its name says what is in it, as Spark keeps it."""
     text = _SCRIPT.format(
         name=run.manifest.name,
         digest=run.manifest.digest,
         pythons=" ".join(map(shlex.quote, pythons)),
         code=shlex.quote(_CODE.format(module=payload.module)),
-        zip=shlex.quote(payload.file.name),
+        zip=shlex.quote(payload.name),
     )
-    path = payload.file.with_suffix(f".{hashlib.sha256(text.encode()).hexdigest()[:8]}.sh")
+    stem = payload.name.removesuffix(".zip")
+    path = kept / (f"{stem}.{hashlib.sha256(text.encode()).hexdigest()[:8]}.sh")
 
     def write(to: Path) -> None:
         to.write_text(text, encoding="utf-8")
@@ -206,15 +238,15 @@ def _launcher(run: Run, payload: _Payload, pythons: Sequence[str]) -> Path:
 # --- what is sent ---------------------------------------------------------------------------------------------------
 
 
-def _reference(run: Run, kept: Path) -> _Payload:
+def _reference(run: Run, seen: str, kept: Path) -> _Payload:
     file = kept / _sent_name(run, kept, "reference")
-    _make(file, lambda to: wheelhouse.write_reference(run.file, str(run.file.absolute()), to))
-    return _Payload(file, f"{wheelhouse.module_name(run.manifest.digest)}_reference", _REFERENCE)
+    _make(file, lambda to: wheelhouse.write_reference(run.file, seen, to))
+    return _Payload(file.name, f"{wheelhouse.module_name(run.manifest.digest)}_reference", _REFERENCE, file)
 
 
 def _wheels(run: Run, kept: Path) -> _Payload:
     file = kept / _sent_name(run, kept, "wheels")
-    return _Payload(file, wheelhouse.module_name(run.manifest.digest), _WHEELS)
+    return _Payload(file.name, wheelhouse.module_name(run.manifest.digest), _WHEELS, file)
 
 
 def _there(run: Run, payload: _Payload) -> None:
@@ -226,7 +258,8 @@ def _there(run: Run, payload: _Payload) -> None:
         except OSError:
             shutil.copyfile(run.file, to)
 
-    _make(payload.file, link)
+    if payload.file:
+        _make(payload.file, link)
 
 
 def _make(file: Path, write: Callable[[Path], object]) -> None:
@@ -252,7 +285,7 @@ def _sent_name(run: Run, kept: Path, what: str) -> str:
     So it holds the digest, the place, and the directory, which is this process's own: other tasks of the application
     may load the same run path.
     """
-    place = hashlib.sha256(f"{kept} {run.file.absolute()}".encode()).hexdigest()[:8]
+    place = hashlib.sha256(f"{kept} {run.location}".encode()).hexdigest()[:8]
     return f"{run.manifest.name}-{run.manifest.digest[:16]}-{what}-{place}.zip"
 
 

@@ -50,13 +50,16 @@ class Session(Protocol):
         lives. That can be longer than this process: the tasks of a Databricks job cluster share one application.
         """
 
-    def send(self, file: Path) -> None:
-        """Put a zip on the path of the workers."""
+    reads_uris: bool
+    """Whether Spark itself fetches what is sent by an address of one of its file systems."""
 
-    def send_aside(self, file: Path) -> None:
+    def send(self, file: str) -> None:
+        """Put a zip on the path of the workers: a file of this machine, or an address where ``reads_uris`` says so."""
+
+    def send_aside(self, file: str) -> None:
         """Give the workers a file, executable, that is on nobody's path."""
 
-    def take_back(self, file: Path) -> bool:
+    def take_back(self, name: str) -> bool:
         """Whether functions that are made from now on no longer have the zip: not every kind of session allows it."""
 
     def use_python(self, path: str) -> Callable[[], None]:
@@ -175,6 +178,7 @@ def _running(
         raise SparkSessionError(f"Spark could not {what}: {_reason(error)}", remedy) from error
 
 
+_SENDING = "send a file to its workers", "see whether Spark can read it where it lies"
 _PYTHON_ERROR = re.compile(r"(?m)^\W*((?!py4j|org\.|java\.|Caused by)[\w.]*(?:Error|Exception): .*)$")
 
 
@@ -194,22 +198,25 @@ class _Context:
     def __init__(self, context: Any) -> None:
         self._context = context
         self.key = self.shared_key = str(context.applicationId)
+        self.reads_uris = True
 
     def keep(self) -> Path | None:
         """This process's own directory that the JVM removes when it ends (SparkContext._do_init)."""
         made = getattr(self._context, "_temp_dir", None)
         return Path(made) if made else None
 
-    def send(self, file: Path) -> None:
-        self._context.addPyFile(str(file))
+    def send(self, file: str) -> None:
+        with _running(*_SENDING):
+            self._context.addPyFile(file)
 
-    def send_aside(self, file: Path) -> None:
-        self._context.addFile(str(file))  # executors make what they fetch executable (Utils.fetchFile)
+    def send_aside(self, file: str) -> None:
+        with _running(*_SENDING):
+            self._context.addFile(file)  # executors make what they fetch executable (Utils.fetchFile)
 
-    def take_back(self, file: Path) -> bool:
+    def take_back(self, name: str) -> bool:
         with contextlib.suppress(AttributeError, ValueError):  # SparkContext has no public way to say so
-            self._context._python_includes.remove(file.name)
-        sys.path[:] = [entry for entry in sys.path if os.path.basename(entry) != file.name]  # noqa: PTH119
+            self._context._python_includes.remove(name)
+        sys.path[:] = [entry for entry in sys.path if os.path.basename(entry) != name]  # noqa: PTH119
         return True
 
     def use_python(self, path: str) -> Callable[[], None]:
@@ -326,28 +333,29 @@ class _Connect:
         self._session = session
         self._functions = import_module("pyspark.sql.connect.functions")
         self.key = self.shared_key = f"connect-{session.session_id}"
+        self.reads_uris = False  # artifacts are files of the client
 
     def keep(self) -> Path | None:
         return None
 
-    def send(self, file: Path) -> None:
+    def send(self, file: str) -> None:
         self._add(file, pyfile=True)
 
-    def send_aside(self, file: Path) -> None:
+    def send_aside(self, file: str) -> None:
         self._add(file, file=True)
 
-    def _add(self, path: Path, **kind: bool) -> None:
+    def _add(self, path: str, **kind: bool) -> None:
         add = getattr(self._session, "addArtifacts", None) or getattr(self._session, "addArtifact", None)
         if add is None:
             raise SparkSessionError(
                 "this Spark Connect client cannot send files to its workers", "use PySpark 3.5 or newer, on both sides"
             )
-        with _running("send a file to its workers", "see the server's log; its limits on artifacts may be too small"):
-            add(str(path), **kind)
+        with _running(_SENDING[0], "see the server's log; its limits on artifacts may be too small"):
+            add(path, **kind)
 
-    def take_back(self, file: Path) -> bool:
+    def take_back(self, name: str) -> bool:
         """What was sent stays until the session ends, with no one else to see it."""
-        del file
+        del name
         return False
 
     def use_python(self, path: str) -> Callable[[], None]:
