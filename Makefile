@@ -1,6 +1,7 @@
 # make demo   sets up everything and runs the main job on embedded Spark
 # make lab    runs three tasks, each with a pandas of its own, at the same time on one Spark application
 # make test   sets up everything and passes lint, types, layers and the tests
+# make ci     the same as make test, and leaves test-results.xml, coverage.xml and cov_html/ for a pipeline to publish
 # make matrix proves it on every kind of session and version of PySpark, and writes docs/matrix.md
 # make bench  measures side by side with other ways, and writes benchmarks/RESULTS.md
 # make lock   resolves the development dependencies anew
@@ -15,7 +16,9 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3.13 python3.10 python3 p
 BIN := .venv/bin
 SOURCES := $(shell find src -name '*.py' -o -name '*.json') pyproject.toml README.md
 
-.PHONY: demo lab test lint types layers unit matrix bench lock clean
+REPORTS := test-results.xml coverage.xml cov_html
+
+.PHONY: demo lab test ci lint types layers unit reports matrix bench lock clean
 
 demo: .venv/depload
 	$(BIN)/depload demo
@@ -24,6 +27,8 @@ lab: .venv/depload
 	$(BIN)/python examples/task_libraries/run.py
 
 test: lint types layers unit
+
+ci: lint types layers reports
 
 lint: .venv/dependencies
 	$(BIN)/ruff check .
@@ -37,6 +42,11 @@ layers: .venv/depload
 
 unit: .venv/depload
 	$(BIN)/python -m pytest $(PYTEST)
+
+# The same tests. pytest writes all three where tests fail too; none is left from before where it cannot even start.
+reports: .venv/depload
+	@rm -rf $(REPORTS)
+	$(BIN)/python -m pytest --junit-xml=test-results.xml --cov --cov-report=xml --cov-report=html $(PYTEST)
 
 matrix: .venv/depload
 	$(BIN)/python tests/matrix/run.py $(MATRIX)
@@ -72,4 +82,4 @@ lock: .venv/dependencies
 	  --custom-compile-command "make lock" --extra cli --extra local --group dev pyproject.toml -o requirements-dev.txt
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build $(REPORTS) .coverage*

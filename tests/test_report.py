@@ -381,13 +381,14 @@ def test_junit_has_a_suite_for_each_process_and_a_case_for_each_module() -> None
     shown = report(process(imported=imported), workers(2, imported=imported), warnings=("mind",))
     root = ET.fromstring(shown.to_junit())
     assert root.tag == "testsuites"
-    assert root.attrib == {"name": "depload loaded", "tests": "12", "failures": "0", "errors": "0"}
+    assert root.attrib == {"name": "depload loaded", "tests": "11", "failures": "0", "errors": "0"}
     names = ["driver on a, pid 1", "executor 0 on h0, pid 100", "executor 0 on h0, pid 101"]
     assert [suite.get("name") for suite in root] == names
     for suite in root:
         assert [child.tag for child in suite][:2] == ["properties", "testcase"]
         cases = [case.get("name") for case in suite.findall("testcase")]
-        assert cases == ["activation", "import numpy", "import pandas", "packages"]
+        compared = [] if suite is root[0] else ["packages"]  # a driver may have more than workers
+        assert cases == ["activation", "import numpy", "import pandas", *compared]
         properties = {each.get("name"): each.get("value") for each in suite.findall("properties/property")}
         assert (
             properties.items()

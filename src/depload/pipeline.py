@@ -7,18 +7,22 @@ import errno
 import functools
 import tempfile
 import time
+import uuid
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from depload.errors import AlteredWheelhouseError, Fault, SourceError, StoreError
-from depload.making import bytecode, fetcher, tools
+from depload.errors import AlteredWheelhouseError, DeploadError, Fault, SourceError, StoreError
+from depload.making import bytecode, fetcher, inputs, tools
 from depload.making.collector import Collection
 from depload.making.indexes import IndexOptions
 from depload.published import runs, wheelhouse
+from depload.published.conversions import Answer, Conversions
+from depload.published.wheelcache import WheelCache
 from depload.source import formats, layouts
 from depload.standards import archive, wheels
 from depload.standards.archive import Limits
+from depload.standards.quantities import duration
 from depload.standards.target import Target
 from depload.stores.addresses import open_store
 from depload.stores.transfers import on_this_machine
@@ -26,8 +30,10 @@ from depload.stores.transfers import on_this_machine
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterator, Sequence
+    from datetime import timedelta
 
     from depload.making.resolver import ResolverName
+    from depload.published.conversions import Record
     from depload.published.wheelhouse import Ingredient, Manifest, PackedWheel
     from depload.source.formats import Detection
 
@@ -65,6 +71,10 @@ class Converted:
     manifest: Manifest
     detection: Detection
     warnings: tuple[str, ...]
+    reused: bool
+    """Whether an earlier conversion of the same base answered it."""
+    why: str
+    """Why it was, or why not."""
     seconds: dict[str, float]
     """Wall time by phase."""
 
@@ -99,6 +109,8 @@ class Converted:
             "target": asdict(self.target),
             "wheels": [{**asdict(wheel), "names": list(wheel.names)} for wheel in self.wheels],
             "warnings": list(self.warnings),
+            "reused": self.reused,
+            "why": self.why,
             "seconds": self.seconds,
         }
 
@@ -124,6 +136,9 @@ def convert(
     compile: bool = True,  # noqa: A002 - pip's name for it
     limits: Limits | None = None,
     progress: Progress | None = None,
+    reuse: timedelta | str | None = None,
+    refresh: bool = False,
+    cache: bool | str = True,
     via: Any = None,  # noqa: ANN401 - Databricks' objects
 ) -> Converted:
     """Turn ``source`` into a wheelhouse for ``target`` (default: this process), under a fresh run path of ``base``.
@@ -132,18 +147,25 @@ def convert(
     is on Databricks and not mounted here is reached by ``via``, a ``WorkspaceClient`` or a dbutils; by default by the
     cluster's dbutils, else by a client made of what the environment says.
 
+    A source that was converted before for the same target, with the same options, is answered from the base, if it pins
+    every version; one that does not, if that was no longer ago than ``reuse`` (``"24h"``). ``refresh`` converts anew.
+    Wheels that were downloaded or built are kept below the base (``wheels/``, ``conversions/``) until ``prune`` removes
+    them; ``cache`` is another base to keep them in, or False for none.
+
     ``options`` come on top of pip's configuration. ``compile`` adds .pyc files where the target's Python is on this
     machine. Whatever goes wrong, one DeploadError says so, nothing is published and nothing is left behind.
     """
     progress = progress or Silent()
     clock = _Clock(progress)
+    window = duration(reuse) if reuse is not None else None
     target = target or Target.running()
     store = open_store(base, via)
+    kept = open_store(cache, via) if isinstance(cache, str) else store if cache else None
     clock.phase("detect")
     with _workspace(source, limits or Limits(), via, progress) as space:
         collection = Collection(
             roots=space.detection.roots,
-            label=space.label,
+            label=space.source.name,
             target=target,
             options=(options or IndexOptions()).over(IndexOptions.configured()),
             scratch=space.scratch,
@@ -151,34 +173,145 @@ def convert(
             phase=clock.phase,
             progress=progress,
             warnings=list(space.detection.warnings),
+            cache=WheelCache(kept) if kept else None,
         )
-        ingredients = collection.wheels([Path(file) for file in constraints])
-        clock.phase("compile")
-        parts = _compile(ingredients, target, space.scratch, collection.warnings) if compile else []
+        name = _safe_name(name or space.name)
+        conversion = _Conversion(collection, [Path(file) for file in constraints], compile)
+        made = _reused_or_made(conversion, space, name, refresh=refresh, window=window)
         clock.phase("write")
         file, manifest = wheelhouse.write(
-            ingredients,
-            parts,
+            made.ingredients,
+            made.bytecode,
             target=target,
-            name=_safe_name(name or space.name),
+            name=name,
             source_format=space.detection.format,
             to=space.scratch,
         )
         clock.phase("publish")
         run = runs.publish(store, file, manifest, functools.partial(progress.downloaded, file.name))
-        size, warnings = file.stat().st_size, tuple(collection.warnings)
-        return Converted(run.path, run.location, size, manifest, space.detection, warnings, clock.stop())
+        return Converted(
+            path=run.path,
+            wheelhouse=run.location,
+            size=file.stat().st_size,
+            manifest=manifest,
+            detection=space.detection,
+            warnings=made.warnings,
+            reused=made.reused,
+            why=made.why,
+            seconds=clock.stop(),
+        )
 
 
-def _compile(
-    ingredients: Sequence[Ingredient], target: Target, scratch: Path, warnings: list[str]
-) -> list[wheelhouse.Bytecode]:
+@dataclass(frozen=True)
+class _Conversion:
+    """What is to be done where no earlier conversion answers."""
+
+    collection: Collection
+    constraints: Sequence[Path]
+    compile: bool
+
+    def make(self) -> Answer:
+        """The wheels, and the .pyc files of their modules."""
+        collection = self.collection
+        ingredients = collection.wheels(self.constraints)
+        collection.phase("compile")
+        parts = _compile(ingredients, collection) if self.compile else []
+        return Answer(tuple(ingredients), tuple(parts), tuple(collection.warnings))
+
+    def digest(self, source: Path, name: str) -> str:
+        """Of all that decides the outcome."""
+        collection = self.collection
+        return inputs.digest(
+            source,
+            target=collection.target,
+            name=name,
+            options=collection.options,
+            constraints=self.constraints,
+            more=(str(collection.resolver), str(self.compile)),
+        )
+
+
+def _reused_or_made(
+    conversion: _Conversion, space: _Space, name: str, *, refresh: bool, window: timedelta | None
+) -> _Made:
+    """What an earlier conversion of the base came to, else what this one does; of several at once, one does it."""
+    cache = conversion.collection.cache
+    if cache is None:
+        return _Made.of(conversion.make(), "nothing is kept without the cache")
+    if not any(root.kind in _COSTLY for root in space.detection.roots):
+        return _Made.of(conversion.make(), "nothing of it is worth keeping")
+    known = Conversions(conversion.digest(space.source, name), cache)
+    while True:
+        why = "--refresh asks for it" if refresh else "there was no earlier conversion of it"
+        if not refresh:
+            record = known.record()
+            why = _why_not(record, window) if record else why
+            if record and not why:
+                conversion.collection.phase("reuse")
+                if answer := known.answer(record, space.scratch / f"kept-{uuid.uuid4()}"):
+                    return _Made.of(answer, _why(record), reused=True)
+                why = "not all of its wheels are kept any more"
+            if error := known.failure():
+                raise error
+        with known.turn(waiting=lambda: conversion.collection.phase("wait")) as mine:
+            if mine:
+                return _Made.of(_remembered(conversion, known), why)
+        refresh = False  # what another has made meanwhile is fresh enough
+
+
+def _remembered(conversion: _Conversion, known: Conversions) -> Answer:
+    try:
+        made = conversion.make()
+    except DeploadError as error:
+        known.remember_failure(error)
+        raise
+    conversion.collection.phase("keep")
+    known.remember(made.ingredients, made.bytecode, made.warnings, conversion.collection.unpinned)
+    return made
+
+
+_COSTLY = frozenset({"requirements", "pylock", "project", "sdist"})
+"""What takes an index, or a build."""
+
+
+@dataclass(frozen=True)
+class _Made:
+    """What goes into the wheelhouse, and whether an earlier conversion had it."""
+
+    ingredients: tuple[Ingredient, ...]
+    bytecode: tuple[wheelhouse.Bytecode, ...]
+    warnings: tuple[str, ...]
+    reused: bool
+    why: str
+
+    @classmethod
+    def of(cls, answer: Answer, why: str, *, reused: bool = False) -> _Made:
+        return cls(answer.ingredients, answer.bytecode, answer.warnings, reused, why)
+
+
+def _why(record: Record) -> str:
+    when = f"converted at {record.made:%Y-%m-%d %H:%M} UTC"
+    return f"{when}, and it pins every version" if not record.unpinned else f"{when}, which is recent enough"
+
+
+def _why_not(record: Record, window: timedelta | None) -> str:
+    """Why a record does not answer; nothing where it does."""
+    if not record.unpinned or (window is not None and record.age <= window):
+        return ""
+    few = ", ".join(record.unpinned[:3]) + (", ..." if len(record.unpinned) > 3 else "")  # noqa: PLR2004 - a line
+    if window is None:
+        return f"it does not pin {few}; within --reuse 24h, say, it would be taken as it was"
+    return f"it does not pin {few}, and the earlier conversion is older than --reuse"
+
+
+def _compile(ingredients: Sequence[Ingredient], collection: Collection) -> list[wheelhouse.Bytecode]:
     """The .pyc files, where the target's Python is here to make them."""
-    interpreter = tools.interpreter(target.python)
+    python = collection.target.python
+    interpreter = tools.interpreter(python)
     if interpreter is None:
-        warnings.append(f"no .pyc files inside, because there is no python{target.python} on this machine")
+        collection.warnings.append(f"no .pyc files inside, because there is no python{python} on this machine")
         return []
-    to = scratch / "bytecode"
+    to = collection.scratch / "bytecode"
     to.mkdir()
     return bytecode.compile_wheels([item.wheel for item in ingredients], interpreter, to, fetcher.default_cache())
 
@@ -217,8 +350,8 @@ class _Space:
     """A source as a directory, and a scratch directory beside it."""
 
     name: str
-    label: str
-    """What messages call the source."""
+    source: Path
+    """The source on this machine."""
     detection: Detection
     scratch: Path
 
@@ -239,7 +372,7 @@ def _workspace(source: str | os.PathLike[str], limits: Limits, via: Any, progres
             raise SourceError(f"{here}: there is no such file or directory")
         here = here.resolve()
         detection = _detected(here, _Opened(scratch, limits), limits)
-        yield _Space(_name(here), here.name, detection, scratch)
+        yield _Space(_name(here), here, detection, scratch)
 
 
 _REMEDIES = {

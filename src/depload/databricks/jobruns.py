@@ -9,14 +9,12 @@ a task that was killed in the middle nor two that run at once leave anything tha
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import re
 import tempfile
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit, urlunsplit
 
 from depload import Limits, cleanup, verify
 from depload.errors import (
@@ -28,6 +26,7 @@ from depload.errors import (
     SourceError,
     StoreError,
 )
+from depload.making.inputs import digest
 from depload.published.runs import MANIFEST
 from depload.stores import transfers
 from depload.stores.addresses import open_store, split
@@ -39,7 +38,6 @@ if TYPE_CHECKING:
     from depload.stores.store import Store
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
-_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -117,35 +115,14 @@ def inputs(
     via: Any = None,
 ) -> str:
     """What decides the outcome, as 16 hexadecimal digits: contents, not paths, and no credentials."""
-    asked = json.dumps(asdict(options), sort_keys=True) if options else ""
-    facts = [_contents(source, via), str(target), name or "", _without_credentials(asked)]
-    facts += [_contents(file, None) for file in constraints]
-    return hashlib.sha256("\0".join(facts).encode()).hexdigest()[:16]
-
-
-def _contents(source: str, via: Any) -> str:
-    """A digest of a file, or of every file of a directory with its name; of the name alone where there is nothing."""
-    digest = hashlib.sha256(Path(source).name.encode())
     limits = Limits()
-    with tempfile.TemporaryDirectory(prefix="depload-") as scratch, contextlib.suppress(SourceError):
-        path = transfers.on_this_machine(source, Path(scratch), via=via, members=limits.members, size=limits.size)
-        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-            if file.is_file():
-                digest.update(f"\0{file.relative_to(path)}\0".encode())
-                with file.open("rb") as opened:
-                    while chunk := opened.read(_CHUNK):
-                        digest.update(chunk)
-    return digest.hexdigest()
-
-
-def _without_credentials(text: str) -> str:
-    """URLs without user and password: not even a digest may be made of them."""
-
-    def bare(match: re.Match[str]) -> str:
-        parts = urlsplit(match[0])
-        return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
-
-    return re.sub(r"\w+://[^\s\"',]+", bare, text)
+    with tempfile.TemporaryDirectory(prefix="depload-") as scratch:
+        try:
+            here = transfers.on_this_machine(source, Path(scratch), via=via, members=limits.members, size=limits.size)
+        except SourceError:  # which ``convert`` tells
+            here = Path(source)
+        files = [Path(file) for file in constraints]
+        return digest(here, target=target, name=name, options=options, constraints=files)[:16]
 
 
 def newest(base: str, run_id: str, task: str, via: Any = None) -> str | None:

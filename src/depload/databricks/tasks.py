@@ -7,7 +7,6 @@ report, and an exception is the failure: none of them ends the process.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from depload import Target, convert, load
@@ -26,7 +25,7 @@ from depload.errors import (
     WheelhouseGoneError,
     WorkerError,
 )
-from depload.stores.addresses import open_store
+from depload.stores.addresses import open_store, split
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -51,6 +50,8 @@ def process_dependencies(
     index_url_secret: str | None = None,
     extra_index_url_secrets: str | Iterable[str] | None = None,
     constraints: str | Iterable[str] | None = None,
+    reuse: str | None = None,
+    refresh: bool | str = False,
     dbutils: Any = None,
 ) -> Published:
     """Convert ``source``, and set the task values ``wheelhouse_path``, ``wheelhouse_digest`` and ``wheelhouse_format``.
@@ -61,7 +62,8 @@ def process_dependencies(
     ``DEPLOAD_TASK_VALUES`` no task value is set, and only the returned path, or ``run_id``, leads to it.
 
     ``index_url_secret`` names a secret, ``scope/key``, that holds the index URL with its password;
-    ``extra_index_url_secrets`` names further ones.
+    ``extra_index_url_secrets`` names further ones. ``reuse`` (``24h``) and ``refresh`` are those of
+    ``depload.convert``; wheels are kept in ``volume_base_path`` for all runs.
 
     Raises ParameterError, OldRuntimeError, SecretError, TaskValueError, and what ``depload.convert`` raises.
     """
@@ -91,8 +93,20 @@ def process_dependencies(
         place = jobruns.folder(volume_base_path, run_id, task, made_of)
         published = jobruns.published(volume_base_path, run_id, task, made_of, dbutils)
     if published is None:
-        converted = convert(source, place, name=name, target=target, options=options, constraints=limits, via=dbutils)
+        converted = convert(
+            source,
+            place,
+            name=name,
+            target=target,
+            options=options,
+            constraints=limits,
+            reuse=reuse,
+            refresh=given.flag("refresh", refresh),
+            cache=volume_base_path,  # for all runs, where the run path is one job run's own
+            via=dbutils,
+        )
         published = Published(converted.path, converted.digest, converted.format, reused=False)
+        print(f"{'reused' if converted.reused else 'converted'}: {converted.why}")
         for warning in converted.warnings:
             print(f"warning: {warning}")
     return _handed_on(published, known, keep=bool(run_id))
@@ -188,12 +202,11 @@ def _loaded(path: str, spark: Any, task: str, digest: str | None, **options: Any
 def _write(file: str | None, text: str) -> None:
     if file is None:
         return
-    path = Path(file)
+    folder, name = split(file)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise ParameterError([Fault("junit", f"{file} cannot be written ({error.strerror})")]) from error
+        open_store(folder).write(name, text.encode())
+    except DeploadError as error:
+        raise ParameterError([Fault("junit", f"{file} cannot be written: {error}")]) from error
 
 
 def from_task(

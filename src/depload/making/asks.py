@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from depload.errors import Fault, HashMismatchError, RequirementsError
 from depload.standards import lockfile, requirements, wheels
@@ -78,6 +79,19 @@ def with_lists(options: IndexOptions, lists: Requirements) -> IndexOptions:
         only_binary=(*options.only_binary, *lists.only_binary),
         no_binary=(*options.no_binary, *lists.no_binary),
         trusted_hosts=(*options.trusted_hosts, *lists.trusted_hosts),
+    )
+
+
+def pins(asked: Asks, requires: Iterable[Requirement]) -> set[str]:
+    """The packages whose version is fixed: by ``==``, a URL or a lock, in the source itself or in its own wheels."""
+    lines = [requirement(line) for line in (*asked.lists.lines, *asked.lists.constraints)]
+    found = {canonicalize_name(each.name) for each in (*lines, *requires) if _is_pinned(each)}
+    return found | {package.name for package in asked.locked}
+
+
+def _is_pinned(asked: Requirement) -> bool:
+    return bool(asked.url) or any(
+        each.operator in ("==", "===") and not each.version.endswith(".*") for each in asked.specifier
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from packaging.utils import canonicalize_name
 
@@ -22,7 +22,7 @@ from depload.errors import (
     ResolutionError,
     SourceError,
 )
-from depload.making import asks, builder, fetcher, resolver
+from depload.making import asks, builder, fetcher, inputs, resolver
 from depload.making.builder import Buildable, LooseFile
 from depload.making.fetcher import Download
 from depload.making.indexes import redact
@@ -38,10 +38,16 @@ if TYPE_CHECKING:
     from depload.making.asks import Asks
     from depload.making.indexes import IndexOptions
     from depload.making.resolver import ResolverName
+    from depload.published.wheelcache import WheelCache
     from depload.source.formats import Kind, Root
     from depload.standards.lockfile import LockedFile, LockedPackage
     from depload.standards.target import Target
     from depload.standards.wheels import Wheel
+
+
+# A build is keyed by its sources, which say what it requires, and by the target. Not by the options, which say where that
+# comes from.
+_BUILD_INPUTS: Any = {"name": None, "options": None, "constraints": ()}
 
 
 @dataclass
@@ -58,6 +64,10 @@ class Collection:
     phase: Callable[[str], None] = lambda _name: None
     progress: fetcher.Progress | None = None
     warnings: list[str] = field(default_factory=list)
+    cache: WheelCache | None = None
+    """Wheels of earlier conversions."""
+    unpinned: tuple[str, ...] = ()
+    """Once there are wheels: the packages whose versions the source leaves open."""
 
     def wheels(self, constraints: Sequence[Path] = ()) -> list[Ingredient]:
         """Every wheel that the source needs for the target. Raises what the stages raise; see ``pipeline.convert``."""
@@ -71,10 +81,15 @@ class Collection:
         packages = self._resolve(asked, local)
         self.phase("fetch")
         wanted = [package for package in packages if package.name not in local]
+        self.unpinned = tuple(sorted({package.name for package in wanted} - asks.pins(asked, self._requires(local))))
         self._require_hashes(asked, wanted)
         ingredients = [own.ingredient for own in local.values()] + self._fetched(wanted, asked)
         self._warn_of_imports(ingredients)
         return ingredients
+
+    @staticmethod
+    def _requires(local: Mapping[str, _Own]) -> list[Requirement]:
+        return [each for own in local.values() for each in own.ingredient.wheel.requires]
 
     def _of(self, *kinds: Kind) -> list[Root]:
         return [root for root in self.roots if root.kind in kinds]
@@ -134,8 +149,24 @@ class Collection:
     def _built(self, projects: Mapping[Path, str]) -> Iterator[tuple[Path, Wheel, str]]:
         labels = ["the project" if label == "." else label for label in projects.values()]
         buildables = [Buildable(path, label) for path, label in zip(projects, labels, strict=True)]
-        made = builder.build(buildables, self.target, options=self.options, to=self.scratch / "built")
+        made = self._build(buildables, self.scratch / "built")
         return zip(projects, map(wheels.read, made), labels, strict=True)
+
+    def _build(self, buildables: Sequence[Buildable], to: Path) -> list[Path]:
+        """A wheel of each: one that was built of the same sources before, or a new one."""
+        if self.cache is None:
+            return builder.build(buildables, self.target, options=self.options, to=to)
+        kept = to / "kept"
+        kept.mkdir(parents=True)
+        digests = [inputs.digest(each.path, target=self.target, **_BUILD_INPUTS) for each in buildables]
+        found = [self.cache.built(digest, kept) for digest in digests]
+        missing = [each for each, path in zip(buildables, found, strict=True) if path is None]
+        made = iter(builder.build(missing, self.target, options=self.options, to=to))
+        built = [path or next(made) for path in found]
+        for digest, before, path in zip(digests, found, built, strict=True):
+            if before is None:
+                self.cache.keep_built(digest, path, wheels.sha256_of(path))
+        return built
 
     def _installed(self) -> Iterator[tuple[Root, Wheel]]:
         """Packages that somebody installed into the source, as wheels; all that do not fit the target at once."""
@@ -196,7 +227,7 @@ class Collection:
         to = self.scratch / "fetched"
         to.mkdir()
         downloads = [Download(file.location, file.filename, file.sha256, file.size) for file in files]
-        paths = fetcher.fetch(downloads, to, options=self.options, progress=self.progress)
+        paths = fetcher.fetch(downloads, to, options=self.options, progress=self.progress, beside=self.cache)
         for package, path in zip(wanted, paths, strict=True):
             asks.check_hashes(path, asked.hashes.get(package.name, ()))
         built = self._built_sdists(
@@ -214,7 +245,7 @@ class Collection:
             return {}
         self.phase("build")
         projects = [Buildable(path, f"{package.name} {package.version}") for path, package in sdists.items()]
-        made = builder.build(projects, self.target, options=self.options, to=self.scratch / "built-sdists")
+        made = self._build(projects, self.scratch / "built-sdists")
         return dict(zip(sdists, made, strict=True))
 
     def _choose(self, package: LockedPackage, hashes: Sequence[str]) -> LockedFile:

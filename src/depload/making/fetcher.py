@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from email.message import Message
 
-__all__ = ["Download", "Patience", "Progress", "default_cache", "fetch"]
+__all__ = ["Beside", "Download", "Patience", "Progress", "default_cache", "fetch"]
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,13 @@ class Progress(Protocol):
         del filename, done, total
 
 
+class Beside(Protocol):
+    """A second place to look for files by their SHA-256, after this machine's cache and before their hosts."""
+
+    def take(self, sha256: str, to: Path) -> bool:
+        """Put the file at ``to``, if it is there; what it put was held against its hash."""
+
+
 class _Silent(Progress):
     pass
 
@@ -72,6 +79,7 @@ def fetch(
     parallel: int = 8,
     progress: Progress | None = None,
     patience: Patience = _PATIENCE,
+    beside: Beside | None = None,
 ) -> list[Path]:
     """Bring all files into ``to``, or none; what is there under their names is replaced. Paths in the order asked.
 
@@ -87,7 +95,7 @@ def fetch(
         to.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".depload-", dir=to, ignore_cleanup_errors=True) as work:
             kept = _Cache(default_cache() if cache == "default" else cache)
-            _Fetcher(Path(work), kept, route, progress or _Silent()).bring(downloads, parallel)
+            _Fetcher(Path(work), kept, beside, route, progress or _Silent()).bring(downloads, parallel)
             for name in dict.fromkeys(download.filename for download in downloads):
                 Path(work, name).replace(to / name)
     except OSError as error:
@@ -129,9 +137,10 @@ def _check(downloads: Sequence[Download], to: Path) -> None:
 class _Fetcher:
     """Everything arrives in ``work``, where nobody else writes: what was verified is what is handed over."""
 
-    def __init__(self, work: Path, cache: _Cache, route: Route, progress: Progress) -> None:
+    def __init__(self, work: Path, cache: _Cache, beside: Beside | None, route: Route, progress: Progress) -> None:
         self._work = work
         self._cache = cache
+        self._beside = beside
         self._route = route
         self._progress = progress
         self._thread = threading.local()
@@ -155,7 +164,10 @@ class _Fetcher:
         if local := _local(download.url):
             self._copy(local, path, download)
         elif not self._cache.take(download, path):
-            self._cache.keep(path, self._download(download, path))
+            sha256 = (download.sha256 or "").lower()
+            if not (sha256 and self._beside and self._beside.take(sha256, path)):
+                sha256 = self._download(download, path)
+            self._cache.keep(path, sha256)
         size = path.stat().st_size
         self._progress.downloaded(download.filename, size, size)
 

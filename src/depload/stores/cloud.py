@@ -56,6 +56,22 @@ class CloudStore:
             self._make(posixpath.dirname(self._at(key)))
             self._fs.pipe_file(self._at(key), data)
 
+    def create(self, key: str, data: bytes) -> bool:
+        """Write a small file where there is none; whether it was, as far as the driver can tell."""
+        with self._told("written"):
+            self._make(posixpath.dirname(self._at(key)))
+            try:
+                self._fs.pipe_file(
+                    self._at(key), data, mode="create"
+                )  # from fsspec 2024.10 on, and not by every driver
+            except FileExistsError:
+                return False
+            except (TypeError, NotImplementedError):
+                if self._fs.exists(self._at(key)):
+                    return False
+                self._fs.pipe_file(self._at(key), data)
+        return True
+
     def open(self, key: str) -> BinaryIO:
         """A stream to read the file from, a block ahead."""
         with self._told("read", key):

@@ -50,6 +50,16 @@ class DirectoryStore:
         with self._told("written"):
             self._fresh(key).write_bytes(data)
 
+    def create(self, key: str, data: bytes) -> bool:
+        """Write a small file where there is none; whether it was (open(2), O_EXCL)."""
+        with self._told("written"):
+            try:
+                with self._fresh(key).open("xb") as opened:
+                    opened.write(data)
+            except FileExistsError:
+                return False
+        return True
+
     def open(self, key: str) -> BinaryIO:
         """A stream to read the file from."""
         with self._told("read", key):

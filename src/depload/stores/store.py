@@ -44,6 +44,12 @@ class Store(Protocol):
     def write(self, key: str, data: bytes) -> None:
         """Write a small file."""
 
+    def create(self, key: str, data: bytes) -> bool:
+        """Write a small file where there is none; whether it was. Of several who try at once, at most one is told so.
+
+        Where a store cannot promise that, more than one may be.
+        """
+
     def open(self, key: str) -> BinaryIO:
         """A stream to read the file from, once, from its beginning to its end."""
 

@@ -95,7 +95,7 @@ def on_this_machine(
         return Path(str(source).removeprefix("file://").removeprefix("file:"))
     folder, name = split(source)
     store = open_store(folder, via)
-    scratch.mkdir(parents=True)
+    scratch.mkdir(parents=True, exist_ok=True)
     to = scratch / (name or "source")
     if entries := store.list(name):
         _copy(store, name, entries, to, members, size)

@@ -43,6 +43,18 @@ class UtilitiesStore:
             file.write_bytes(data)
             self.put(key, file)
 
+    def create(self, key: str, data: bytes) -> bool:
+        """Write a small file of text where there is none; whether it was."""
+        with self._told("written"):
+            self._fs.mkdirs(posixpath.dirname(self._at(key)))
+            try:
+                self._fs.put(self._at(key), data.decode(), False)  # noqa: FBT003 - its name differs between runtimes
+            except Exception as error:
+                if "exist" in f"{type(error).__name__}{error}".lower():
+                    return False
+                raise
+        return True
+
     def open(self, key: str) -> BinaryIO:
         """A stream to read the file from, which lies on the driver's disk until it is closed."""
         scratch = tempfile.TemporaryDirectory(prefix="depload-")

@@ -39,6 +39,18 @@ class _Api:
         with self._told("written"):
             self._upload(self._at(key), io.BytesIO(data))
 
+    def create(self, key: str, data: bytes) -> bool:
+        """Write a small file where there is none; whether it was."""
+        with self._told("written"):
+            try:
+                self._upload(self._at(key), io.BytesIO(data), overwrite=False)
+            except Exception as error:
+                if not {"AlreadyExists", "ResourceAlreadyExists", "ResourceConflict"} & set(_names(error)):
+                    raise
+                with self.open(key) as stream:  # what was tried again after a lost answer meets what it made itself
+                    return stream.read() == data
+        return True
+
     def put(self, key: str, file: Path, moved: Moved | None = None) -> None:
         """Copy a local file to ``key``; the SDK tries again what may be tried again, from where it was."""
         with self._told("written"), file.open("rb") as opened:
@@ -89,7 +101,7 @@ class _Api:
     def _at(self, key: str) -> str:
         return posixpath.join(self._folder, key) if key else self._folder
 
-    def _upload(self, path: str, stream: BinaryIO) -> None:
+    def _upload(self, path: str, stream: BinaryIO, *, overwrite: bool = True) -> None:
         raise NotImplementedError
 
     def _download(self, path: str) -> Any:  # noqa: ANN401 - the SDK's stream
@@ -127,12 +139,12 @@ class VolumeStore(_Api):
         """Clusters and serverless compute mount volumes at the same path."""
         return self._at(key)
 
-    def _upload(self, path: str, stream: BinaryIO) -> None:
+    def _upload(self, path: str, stream: BinaryIO, *, overwrite: bool = True) -> None:
         files = self._client.files
         files.create_directory(posixpath.dirname(path))
         # One part at a time: those that go at once are all held in memory. Before 0.60 the SDK knows nothing else.
         single = {"use_parallel": False} if "use_parallel" in signature(files.upload).parameters else {}
-        files.upload(path, stream, overwrite=True, **single)
+        files.upload(path, stream, overwrite=overwrite, **single)
 
     def _download(self, path: str) -> Any:  # noqa: ANN401
         return self._client.files.download(path).contents
@@ -171,9 +183,9 @@ class DbfsStore(_Api):
         """Spark on Databricks reads DBFS itself."""
         return f"dbfs:{self._at(key)}"
 
-    def _upload(self, path: str, stream: BinaryIO) -> None:
+    def _upload(self, path: str, stream: BinaryIO, *, overwrite: bool = True) -> None:
         # The SDK's own upload sends a request for every 64 KiB; the API takes blocks of 1 MiB.
-        with self._client.dbfs.open(f"dbfs:{path}", write=True, overwrite=True) as target:
+        with self._client.dbfs.open(f"dbfs:{path}", write=True, overwrite=overwrite) as target:
             while block := stream.read(CHUNK):
                 target.write(block)
 
@@ -203,8 +215,8 @@ class WorkspaceFilesStore(_Api):
         del key
         return None
 
-    def _upload(self, path: str, stream: BinaryIO) -> None:
-        del stream
+    def _upload(self, path: str, stream: BinaryIO, *, overwrite: bool = True) -> None:
+        del stream, overwrite
         raise StoreError(path, "is not a place for run paths", "give a base on a volume, /Volumes/...")
 
     def _download(self, path: str) -> Any:  # noqa: ANN401

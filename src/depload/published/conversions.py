@@ -1,0 +1,235 @@
+"""What earlier conversions came to, so that an equal one is answered from the base.
+
+    <base>/conversions/<digest>.json            the wheels that a source came to; they lie in the wheel cache
+    <base>/conversions/<digest>.failed.json     the error that it came to
+    <base>/conversions/<digest>.claim.json      who converts it right now, renewed while it does
+
+The digest is of all that decides the outcome: source bytes, target, options.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import json
+import os
+import socket
+import threading
+import time
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from depload import errors
+from depload._version import __version__
+from depload.errors import DeploadError, Fault, StoreError
+from depload.published.wheelhouse import Bytecode, Ingredient
+from depload.standards import wheels
+from depload.stores import transfers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from depload.published.wheelcache import WheelCache
+FOLDER = "conversions"
+_FAILURE_COUNTS = dt.timedelta(minutes=10)
+_REMEMBERED = ("ResolutionError", "BuildError", "HashMismatchError", "InvalidWheelError")
+"""What is the source's own fault; a host that does not answer may answer the next time."""
+
+RENEWAL = 10.0
+"""Seconds between two renewals of a claim."""
+_PATIENCE = 4 * RENEWAL  # seconds without a renewal after which its owner is dead
+_POLL = 0.5
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What an earlier conversion came to."""
+
+    ingredients: tuple[Ingredient, ...]
+    bytecode: tuple[Bytecode, ...]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Record:
+    """That there was an earlier conversion."""
+
+    made: dt.datetime
+    unpinned: tuple[str, ...]
+    """Packages whose versions the source leaves open; a later conversion may come to others."""
+    data: dict[str, Any]
+
+    @property
+    def age(self) -> dt.timedelta:
+        """Since then, by two clocks that may differ by minutes."""
+        return _now() - self.made
+
+
+class Conversions:
+    """The conversions of one source for one target with the same options, in one base."""
+
+    def __init__(self, digest: str, cache: WheelCache) -> None:
+        self._store = cache.store
+        self._key = f"{FOLDER}/{digest}"
+        self._cache = cache
+
+    def record(self) -> Record | None:
+        """The last one that came to something."""
+        with contextlib.suppress(StoreError, ValueError, KeyError, TypeError):
+            data = json.loads(transfers.read(self._store, f"{self._key}.json"))
+            if data["depload"] == __version__:
+                return Record(dt.datetime.fromisoformat(data["made"]), tuple(data["unpinned"]), data)
+        return None
+
+    def answer(self, record: Record, to: Path) -> Answer | None:
+        """Its wheels, below ``to``; None where one of them is not kept any more."""
+        to.mkdir()
+        with contextlib.suppress(KeyError, TypeError, ValueError, DeploadError):
+            ingredients = []
+            for row in record.data["wheels"]:
+                path = to / os.path.basename(row["filename"])  # noqa: PTH119 - a record may be anybody's
+                if not self._cache.take(row["sha256"], path):
+                    return None
+                wheel = wheels.read(path, sha256=row["sha256"])
+                ingredients.append(Ingredient(wheel, str(row["origin"]), bool(row["requested"])))
+            parts = []
+            for row in record.data["bytecode"]:
+                path = to / os.path.basename(row["filename"])  # noqa: PTH119
+                if not self._cache.take(row["sha256"], path):
+                    return None
+                parts.append(Bytecode(path, str(row["filename"]), str(row["sha256"]), path.stat().st_size))
+            return Answer(tuple(ingredients), tuple(parts), tuple(map(str, record.data["warnings"])))
+        return None
+
+    def remember(
+        self,
+        ingredients: Sequence[Ingredient],
+        bytecode: Sequence[Bytecode],
+        warnings: Sequence[str],
+        unpinned: Sequence[str],
+    ) -> None:
+        """Keep what a conversion came to: its wheels first, then the record of them."""
+        self._cache.keep(
+            [
+                *((item.wheel.path, item.wheel.sha256) for item in ingredients),
+                *((part.path, part.sha256) for part in bytecode),
+            ]
+        )
+        data = {
+            "depload": __version__,
+            "made": _now().isoformat(timespec="seconds"),
+            "unpinned": list(unpinned),
+            "wheels": [
+                {
+                    "filename": item.wheel.filename,
+                    "sha256": item.wheel.sha256,
+                    "origin": item.origin,
+                    "requested": item.requested,
+                }
+                for item in ingredients
+            ],
+            "bytecode": [{"filename": part.filename, "sha256": part.sha256} for part in bytecode],
+            "warnings": list(warnings),
+        }
+        with contextlib.suppress(StoreError):
+            self._store.write(f"{self._key}.json", json.dumps(data).encode())
+            self._store.remove(f"{self._key}.failed.json")
+
+    # --- failures ---------------------------------------------------------------------------------------------------
+
+    def failure(self) -> DeploadError | None:
+        """The error that a conversion came to in the last ten minutes."""
+        with contextlib.suppress(StoreError, ValueError, KeyError, TypeError):
+            data = json.loads(transfers.read(self._store, f"{self._key}.failed.json"))
+            recent = _now() - dt.datetime.fromisoformat(data["at"]) < _FAILURE_COUNTS
+            if recent and data["error"] in _REMEMBERED:
+                found: DeploadError = getattr(errors, data["error"])(*map(_read, data["arguments"]))
+                return found
+        return None
+
+    def remember_failure(self, error: DeploadError) -> None:
+        """Keep an error that would come again."""
+        name = type(error).__name__
+        if name in _REMEMBERED:
+            arguments = [_written(each) for each in error.args]
+            data = {"error": name, "arguments": arguments, "at": _now().isoformat(timespec="seconds")}
+            with contextlib.suppress(StoreError):
+                self._store.write(f"{self._key}.failed.json", json.dumps(data).encode())
+
+    # --- once at a time ---------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def turn(self, waiting: Callable[[], None]) -> Iterator[bool]:
+        """Whether it is this one's turn to convert; otherwise another has had it meanwhile, and may have an answer.
+
+        ``waiting`` is told before it takes time. Who converts says so in a claim and renews it; one that is not renewed
+        is a dead one's. Where the store cannot keep two from claiming at once, both convert, which costs time and
+        nothing else.
+        """
+        owner = uuid.uuid4().hex
+        try:
+            mine = self._store.create(f"{self._key}.claim.json", _claim(owner, 0))
+        except StoreError:  # a base that cannot be written says so when the run is published
+            yield True
+            return
+        if not mine:
+            waiting()
+            self._wait()
+            yield False
+            return
+        over = threading.Event()
+        renewing = threading.Thread(target=self._renew, args=(owner, over), name="depload-claim", daemon=True)
+        renewing.start()
+        try:
+            yield True
+        finally:
+            over.set()
+            renewing.join()
+            with contextlib.suppress(StoreError):
+                self._store.remove(f"{self._key}.claim.json")
+
+    def _renew(self, owner: str, over: threading.Event) -> None:
+        count = 0
+        while not over.wait(RENEWAL):
+            count += 1
+            with contextlib.suppress(StoreError):
+                self._store.write(f"{self._key}.claim.json", _claim(owner, count))
+
+    def _wait(self) -> None:
+        """Until the claim is gone, or was not renewed for too long by this process's own clock."""
+        last, since = b"", time.monotonic()
+        while True:
+            try:
+                claim = transfers.read(self._store, f"{self._key}.claim.json")
+            except StoreError:
+                return
+            if claim != last:
+                last, since = claim, time.monotonic()
+            elif time.monotonic() - since > _PATIENCE:
+                with contextlib.suppress(StoreError):
+                    self._store.remove(f"{self._key}.claim.json")
+                return
+            time.sleep(_POLL)
+
+
+def _claim(owner: str, count: int) -> bytes:
+    about = {"owner": owner, "renewals": count, "host": socket.gethostname(), "pid": os.getpid()}
+    return json.dumps({"depload": __version__, **about}).encode()
+
+
+def _written(value: Any) -> Any:  # noqa: ANN401 - what errors hold
+    if isinstance(value, Fault):
+        return {"fault": list(value)}
+    return [_written(each) for each in value] if isinstance(value, (list, tuple)) else str(value)
+
+
+def _read(value: Any) -> Any:  # noqa: ANN401
+    if isinstance(value, dict):
+        return Fault(*map(str, value["fault"]))
+    return [_read(each) for each in value] if isinstance(value, list) else str(value)
+
+
+def _now() -> dt.datetime:
+    return dt.datetime.now(dt.timezone.utc)
