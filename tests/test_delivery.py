@@ -80,7 +80,7 @@ def test_executors_fetch_a_wheelhouse_on_dbfs_from_there_and_those_that_come_lat
     config = {**elsewhere, **hadoop(workspace.folder / "dbfs")}
     path = convert(source, "dbfs:/deps", options=OFFLINE, via=workspace.client()).path
     answer = run_on_spark(LOAD, path, isolation, config=config, environment=workspace.environment)
-    assert answer["delivery"].startswith("dbfs: every executor fetches the wheelhouse from DBFS")
+    assert answer["delivery"].startswith("uri: every executor fetches the wheelhouse from DBFS")
     assert answer["workers"] == ["1.0", "1.0"]
     assert (answer["late"], answer["new"], answer["after"]) == (["alpha"], True, 6)
 

@@ -711,6 +711,7 @@ def test_every_probe_answers_here_and_leaves_nothing(tmp_path: Path, base: Path)
     assert set(said) == {each.__name__ for each in probe.PROBES}
     assert said.pop("task_values_can_be_set") == ["no", "not in this kind of task"]
     assert said.pop("task_values_arrive")[0] == "no"
+    assert said.pop("load_by_uri")[0] == "no", "the base is not on DBFS"
     assert {name: why for name, (found, why) in said.items() if found == "no"} == {}
     assert said["a_session_may_choose_its_python"][0] == "yes"
     assert said["large_files_can_be_sent"][1].startswith("1 MB in ")

@@ -17,9 +17,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from depload import cleanup, convert
 from depload.databricks import parameters as given
 from depload.databricks import values, workers
 from depload.errors import DeploadError
+from depload.loading import delivery
+from depload.loading.sessions import session_of
+from depload.published.runs import open_run
 from depload.reporting.plain import table
 
 if TYPE_CHECKING:
@@ -251,7 +255,31 @@ def temporary_files_outlive_a_worker(at: Setting) -> Said:
     return Said("no", "what a worker left was gone when the next one looked")
 
 
+def load_by_reference(at: Setting) -> Said:
+    """Does load's first way work: a small zip is sent, and workers read the wheelhouse from the run path?"""
+    return _loaded(at, "reference")
+
+
+def load_by_uri(at: Setting) -> Said:
+    """Does load's second way work: executors fetch the wheelhouse from DBFS by its address?"""
+    return _loaded(at, "uri")
+
+
+def load_by_wheels(at: Setting) -> Said:
+    """Does load's last way work: the wheelhouse is sent through Spark?"""
+    return _loaded(at, "wheels")
+
+
+def load_in_own_workers(at: Setting) -> Said:
+    """Does load with isolation="process" work, by whichever way?"""
+    return _loaded(at, *delivery.WAYS, isolation=delivery.PROCESS)
+
+
 PROBES: tuple[Callable[[Setting], Said], ...] = (
+    load_by_reference,
+    load_by_uri,
+    load_by_wheels,
+    load_in_own_workers,
     task_values_can_be_set,
     task_values_arrive,
     workers_read_the_base,
@@ -292,6 +320,24 @@ def _trying() -> Iterator[None]:
         yield
     except Exception as error:
         raise _RefusedError(_line(error)) from error
+
+
+def _loaded(at: Setting, *ways: str, isolation: str = delivery.SHARED) -> Said:
+    """What ``load`` itself makes of it, with a wheelhouse of one module that nobody else has."""
+    name = f"probe_{at.token}_{uuid.uuid4().hex[:8]}"
+    source = at.local / f"{name}.py"
+    source.write_text("ANSWER = 1\n", encoding="utf-8")
+    run = open_run(convert(source, at.base, cache=False).path)
+    try:
+        session = session_of(at.spark)
+        if session is None:
+            return Said("no", "there is no Spark session")
+        with _trying():
+            delivered = delivery.deliver(run, session, [f"user_modules.{name}"], isolation, ways=ways)
+        delivered.undo()
+    finally:
+        cleanup(run.path)
+    return Said("yes", f"{len(delivered.workers)} worker process(es) proved it; {delivered.how}")
 
 
 def _send(spark: Any, file: Path) -> None:

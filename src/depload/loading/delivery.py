@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 SHARED, PROCESS = "shared", "process"
 
 _REFERENCE = "reference: the workers read the wheelhouse from the run path, which they see"
-_URI = "dbfs: every executor fetches the wheelhouse from DBFS, because not every worker sees the run path"
+_URI = "uri: every executor fetches the wheelhouse from DBFS, because not every worker sees the run path"
 _WHEELS = (
     "wheels: sent through Spark from a copy that lives as long as the session, because not every worker sees the run "
     "path, and Spark's file server cannot read it there"
@@ -49,6 +49,7 @@ _NOT_ISOLATED_REMEDY = (
     "Spark knows this from 3.5 on. Hand over the SparkContext (spark.sparkContext) to have all that is run with it in "
     "workers of its own, or load with isolation='shared'"
 )
+_OTHER_WAYS = "leave out ways=, or see what the workers said"
 _NOT_SENT = "what was sent to the workers is not on their path"
 _NOT_SENT_REMEDY = "see whether the executors can reach the driver's file server, and load again"
 
@@ -83,28 +84,54 @@ class _Payload:
         return str(self.file) if self.file else self.uri
 
 
-def deliver(run: Run, session: Session, names: Sequence[str], isolation: str) -> Delivered:
-    """Send what the workers need and prove it; raises WorkerError or SparkSessionError, with the session put back."""
-    put = _isolated if isolation == PROCESS else _shared
+WAYS = ("reference", "uri", "wheels")
+"""How workers get a wheelhouse, in the order in which they are tried."""
+
+
+def deliver(
+    run: Run, session: Session, names: Sequence[str], isolation: str, *, ways: Sequence[str] = WAYS
+) -> Delivered:
+    """Send what the workers need and prove it; raises WorkerError or SparkSessionError, with the session put back.
+
+    No way is chosen by what a platform is called: each is tried, and the workers' answers decide.
+    """
     kept = session.keep() or _own_directory()
+    refused = "none of them is open to this run path and session"
     for payload in _payloads(run, session, kept):
-        try:
-            undo = put(run, session, payload)
-        except SparkSessionError:
-            if payload.how != _URI:
-                raise
-            continue  # this Spark has no file system for DBFS, and has refused before it changed anything
-        try:
-            answers = _ask(run, session, payload.module, names, isolation)
-            if payload.how == _REFERENCE and any(activation.UNREACHABLE in (each["error"] or "") for each in answers):
-                undo()
-                continue
-            workers = _accepted(run, answers, payload.how, isolation)
-            return Delivered(workers, payload.how, payload.module, tuple(_warnings(answers)), undo)
-        except BaseException:
-            undo()
+        if payload.how.partition(":")[0] in ways:
+            try:
+                return _delivered(run, session, payload, names, isolation)
+            except _NotThisWayError as error:
+                refused = str(error)
+    raise SparkSessionError(f"the workers cannot be given the wheelhouse ({', '.join(ways)}): {refused}", _OTHER_WAYS)
+
+
+class _NotThisWayError(Exception):
+    """A way that is not open here; the session is as it was."""
+
+
+def _delivered(run: Run, session: Session, payload: _Payload, names: Sequence[str], isolation: str) -> Delivered:
+    try:
+        undo = (_isolated if isolation == PROCESS else _shared)(run, session, payload)
+    except SparkSessionError as error:
+        if payload.how != _URI:
             raise
-    raise AssertionError("the wheels refer to nothing that could be unreachable")
+        # This Spark has no file system for the address, and has refused before it changed anything.
+        raise _NotThisWayError(error.reason) from error
+    try:
+        answers = _ask(run, session, payload.module, names, isolation)
+        _refuse_unreachable(payload, answers)
+        workers = _accepted(run, answers, payload.how, isolation)
+        return Delivered(workers, payload.how, payload.module, tuple(_warnings(answers)), undo)
+    except BaseException:
+        undo()
+        raise
+
+
+def _refuse_unreachable(payload: _Payload, answers: Iterable[dict[str, Any]]) -> None:
+    errors = [each["error"] for each in answers if activation.UNREACHABLE in (each["error"] or "")]
+    if payload.how == _REFERENCE and errors:
+        raise _NotThisWayError(errors[0])
 
 
 def _payloads(run: Run, session: Session, kept: Path) -> Iterator[_Payload]:
