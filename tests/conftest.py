@@ -76,6 +76,12 @@ def base(tmp_path: Path) -> Path:
     return tmp_path / "base"
 
 
+def runs_in(base: Path) -> list[str]:
+    """What lies in a base but for what is kept there for later conversions."""
+    kept = {"wheels", "conversions"}
+    return sorted(path.name for path in base.iterdir() if path.name not in kept) if base.exists() else []
+
+
 def write_files(folder: Path, files: Mapping[str, str | bytes]) -> Path:
     """Files below a folder; text is dedented."""
     for name, content in files.items():

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from conftest import OFFLINE, make_wheel, run_python, write_files, write_zip
+from conftest import OFFLINE, make_wheel, run_python, runs_in, write_files, write_zip
 from depload import errors
 from depload.making.indexes import IndexOptions
 from depload.pipeline import convert
@@ -154,7 +154,7 @@ def test_bad_input_is_one_clear_error_and_leaves_nothing(
         convert(source, base, options=OFFLINE)
     assert said in str(raised.value)
     assert "Traceback" not in str(raised.value)
-    assert not base.exists() or not list(base.iterdir())
+    assert runs_in(base) == []
     assert list((tmp_path / "temporary").iterdir()) == []
 
 
@@ -202,7 +202,7 @@ def test_a_hash_that_does_not_match_names_both(tmp_path: Path, base: Path) -> No
         convert(source, base)
     assert wrong in str(raised.value)
     assert "8abb2f1d86890a2dfb989f9a77cfcfd3e47c2a354b01111771326f8aa26e0254" in str(raised.value)
-    assert not base.exists() or not list(base.iterdir())
+    assert runs_in(base) == []
 
 
 def test_a_full_disk_is_named_and_leaves_nothing(tmp_path: Path, base: Path) -> None:
@@ -224,7 +224,7 @@ def test_a_full_disk_is_named_and_leaves_nothing(tmp_path: Path, base: Path) -> 
         TMPDIR=str(tmp_path / "temporary"),
     )
     assert answer[0] == "StoreError"
-    assert not base.exists() or not list(base.iterdir())
+    assert runs_in(base) == []
     assert list((tmp_path / "temporary").iterdir()) == []
 
 

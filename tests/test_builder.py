@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from conftest import OFFLINE, below, make_wheel, project, write_files, write_zip
+from conftest import OFFLINE, below, make_wheel, project, runs_in, write_files, write_zip
 from depload import IndexOptions, Target
 from depload.errors import (
     BuildError,
@@ -497,7 +497,7 @@ def test_after_a_failed_build_nothing_is_published(case: str, tmp_path: Path, ba
     files, error, _ = FAILURES[case]
     with pytest.raises(error, match="acme-main"):
         convert(write_zip(tmp_path / "s.zip", below("acme-main", files)), base, options=OFFLINE)
-    assert not base.exists()
+    assert runs_in(base) == []
 
 
 def test_two_versions_of_one_package_in_a_source_are_both_named(tmp_path: Path, base: Path) -> None:
@@ -505,7 +505,7 @@ def test_two_versions_of_one_package_in_a_source_are_both_named(tmp_path: Path, 
     make_wheel(source / "wheels", "acme", "2.0", {"acme.py": ""})
     with pytest.raises(InvalidWheelError, match=r"acme is there twice: 2\.0 \(wheels/acme-2\.0.*and 1\.0; keep one"):
         convert(source, base, options=OFFLINE)
-    assert not base.exists()
+    assert runs_in(base) == []
 
 
 def test_modules_of_two_zips_that_would_hide_one_another_are_named_by_their_places(tmp_path: Path, base: Path) -> None:
@@ -513,4 +513,4 @@ def test_modules_of_two_zips_that_would_hide_one_another_are_named_by_their_plac
     source = write_zip(tmp_path / "s.zip", {"one.zip": inner[0], "two.zip": inner[1]})
     with pytest.raises(SourceError, match=r"one\.zip!/main\.py and two\.zip!/main\.py would both be user_modules/main"):
         convert(source, base, options=OFFLINE)
-    assert not base.exists()
+    assert runs_in(base) == []

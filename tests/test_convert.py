@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from conftest import OFFLINE, below, make_wheel, project, write_files, write_zip
+from conftest import OFFLINE, below, make_wheel, project, runs_in, write_files, write_zip
 from depload import IndexOptions, Target
 from depload.errors import (
     BuildError,
@@ -172,7 +172,7 @@ def test_a_project_that_is_required_by_its_path_must_be_in_the_source(
     files = below("app", project("app", requires=["lib @ file:///somewhere/lib"]))
     with pytest.raises(SourceError, match=r"^app requires lib by path, which is not in the source; put that project"):
         converted(files)
-    assert not base.exists()
+    assert runs_in(base) == []
 
 
 def test_constraints_hold_for_what_only_others_need(tmp_path: Path, converted: Callable[..., Converted]) -> None:
@@ -325,7 +325,7 @@ def test_a_file_with_another_hash_is_refused_with_both(
     assert text.startswith("alpha")
     assert wrong.removeprefix("--hash=") in text
     assert right.removeprefix("--hash=") in text
-    assert not base.exists()
+    assert runs_in(base) == []
 
 
 def test_each_line_has_its_own_hashes(index: Path, converted: Callable[..., Converted]) -> None:
@@ -412,7 +412,7 @@ def test_who_asks_for_what_belongs_to_the_platform_is_named(
     with pytest.raises(ProtectedPackageError) as error:
         converted(files, resolver=resolver)
     assert (error.value.package, ", ".join(error.value.asked_by)) == (package, who)
-    assert not base.exists()
+    assert runs_in(base) == []
 
 
 # --- what cannot be -------------------------------------------------------------------------------------------------
@@ -467,7 +467,7 @@ def test_what_cannot_be_is_one_clear_error_and_nothing_is_left(
         converted(files, resolver=resolver)
     assert not re.search(r"depload-\w{8}|Traceback \(most recent call last\):\n.*depload/src", str(error.value))
     assert str(tmp_path / "temporary") not in str(error.value)
-    assert not base.exists()
+    assert runs_in(base) == []
 
 
 def test_without_an_index_what_is_missing_is_named(
@@ -475,7 +475,7 @@ def test_without_an_index_what_is_missing_is_named(
 ) -> None:
     with pytest.raises(ResolutionError, match=r"(?s)nowhere.*local|local.*nowhere"):
         converted(wheel(tmp_path, "local", metadata="Requires-Dist: nowhere>=1\n"), options=OFFLINE)
-    assert not base.exists()
+    assert runs_in(base) == []
 
 
 @pytest.mark.parametrize("resolver", ["uv", "pip"])
@@ -485,7 +485,7 @@ def test_an_index_that_does_not_answer_is_named_and_nothing_is_left(
     options = IndexOptions(index_url="http://127.0.0.1:9/simple", retries=0)
     with pytest.raises(IndexUnavailableError, match=r"^http://127\.0\.0\.1:9/simple/alpha/ could not be read: "):
         converted({"requirements.txt": "alpha\n"}, options=options, resolver=resolver)
-    assert not base.exists()
+    assert runs_in(base) == []
 
 
 def test_a_project_for_a_python_that_is_not_here_is_refused_by_name(
@@ -495,7 +495,7 @@ def test_a_project_for_a_python_that_is_not_here_is_refused_by_name(
     files = below("services/orders", project("acme"))
     with pytest.raises(InterpreterMissingError, match=r"^services/orders must be built from source for Python 3\.14"):
         converted(files, target=Target("3.14", RUNNING.platform))
-    assert not base.exists()
+    assert runs_in(base) == []
 
 
 @pytest.mark.parametrize("name", ["missing.zip", "missing/requirements.txt"])
@@ -513,7 +513,7 @@ def test_a_disk_that_refuses_is_named_and_nothing_is_left(
     monkeypatch.setattr(wheels, "write", full)
     with pytest.raises(StoreError, match=r"temporary/x: No space left on device; free space .* TMPDIR"):
         converted({"a.py": ""})
-    assert not base.exists()
+    assert runs_in(base) == []
 
 
 # --- the real index -------------------------------------------------------------------------------------------------
@@ -577,7 +577,7 @@ def test_a_direct_url_with_another_hash_is_refused(
     text = line.format(url=six_url, hash="0" * 64)
     with pytest.raises(HashMismatchError, match=f"six.*{'0' * 64}.*{SIX_HASH}"):
         converted({"requirements.txt": f"{text}\n"}, options=IndexOptions(), resolver=resolver)
-    assert not base.exists()
+    assert runs_in(base) == []
 
 
 @pytest.mark.network

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from depload.errors import StoreError
-from depload.making.hosts import credentials
+from depload.making.credentials import credentials
 from depload.making.indexes import IndexOptions, redact
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ _ORACLE = """
 import json, os, sys
 from pip._internal.commands.install import InstallCommand
 names = ["index_url", "extra_index_urls", "find_links", "no_index", "pre", "prefer_binary", "trusted_hosts",
-         "cert", "client_cert", "proxy", "timeout", "retries"]
+         "cert", "client_cert", "proxy", "timeout", "retries", "keyring_provider"]
 for line in sys.stdin:
     environ, arguments = json.loads(line)
     os.environ.clear()
@@ -40,7 +40,7 @@ for line in sys.stdin:
     found["no_binary"] = sorted(options.format_control.no_binary)
     print(json.dumps(found), flush=True)
 """
-_DEFAULTS = {"proxy": "", "timeout": 15, "retries": 5}
+_DEFAULTS = {"proxy": "", "timeout": 15, "retries": 5, "keyring_provider": "auto"}
 
 
 class Pip:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from depload.errors import ToolMissingError
 from depload.making import tools
 from depload.making.resolver import _uv_error
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 SAID = {
     "uv 0.13, an index": (
@@ -119,10 +117,12 @@ def test_this_python_is_its_own_interpreter_and_one_that_never_was_is_none() -> 
         ("API_KEY", "x", True),
         ("DATABASE_URL", "postgres://me:secret@host/db", True),
         ("HOMEPAGE", "https://host/a:b@c", False),
-        ("HTTPS_PROXY", "http://me:secret@proxy:3128", False),
-        ("UV_INDEX_PRIVATE_PASSWORD", "x", False),
+        ("HTTPS_PROXY", "http://me:secret@proxy:3128", True),
+        ("HTTPS_PROXY", "http://proxy:3128", False),
+        ("UV_INDEX_PRIVATE_PASSWORD", "x", True),
         ("UV_PUBLISH_TOKEN", "x", True),
-        ("PIP_INDEX_URL", "https://me:secret@host/simple", False),
+        ("PIP_INDEX_URL", "https://me:secret@host/simple", True),
+        ("PIP_INDEX_URL", "https://host/simple", False),
         ("SETUPTOOLS_SCM_PRETEND_VERSION", "1", False),
         ("CFLAGS", "-O2", False),
     ],
@@ -131,10 +131,22 @@ def test_which_variables_other_peoples_code_does_not_see(
     name: str, value: str, hidden: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(name, value)
-    assert (tools.secrets().get(name) == "") is hidden
+    assert (name in tools.secrets()) is hidden
+    code = f"import os; print(os.environ.get({name!r}))"
+    assert (
+        tools.run([sys.executable, "-c", code], environment=tools.secrets()).stdout == f"{None if hidden else value}\n"
+    )
 
 
-def test_a_keyring_may_need_any_variable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
-    monkeypatch.setenv("UV_KEYRING_PROVIDER", "subprocess")
-    assert tools.secrets() == {}
+def test_a_program_has_another_home_and_the_caches_of_this_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "mine"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "settings"))
+    for name in ("UV_CACHE_DIR", "PIP_CACHE_DIR", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    code = "import json, os, pathlib; print(json.dumps([str(pathlib.Path.home()), dict(os.environ)]))"
+    environment = tools.at_home(tmp_path / "other")
+    home, seen = json.loads(tools.run([sys.executable, "-c", code], environment=environment).stdout)
+    assert home == str(tmp_path / "other")
+    assert "XDG_CONFIG_HOME" not in seen
+    assert Path(seen["PIP_CACHE_DIR"]).is_relative_to(tmp_path / "mine")
+    assert Path(seen["UV_CACHE_DIR"]).is_relative_to(tmp_path / "mine")

@@ -144,6 +144,9 @@ def _detection_text(detection: Detection) -> str:
     "-c", "--constraint", "constraints", multiple=True, type=click.Path(path_type=Path), help="Constraints file."
 )
 @click.option("--compile/--no-compile", default=True, show_default=True, help="Put .pyc files into the wheelhouse.")
+@click.option("--reuse", metavar="SPAN", help="How old an answer may be that pins not every version [default: none].")
+@click.option("--refresh", is_flag=True, help="Convert anew, whatever the base has of earlier conversions.")
+@click.option("--cache/--no-cache", default=True, show_default=True, help="Keep wheels below BASE for later ones.")
 @click.option("--max-members", type=int, help="Most members that a zip may have.")
 @click.option("--max-size", type=int, help="Most bytes that a zip may unpack to.")
 @click.option("--max-ratio", type=int, help="Most bytes that a packed byte may unpack to.")
@@ -177,6 +180,7 @@ def _convert(source: str, base: str, as_json: bool, **given: Any) -> None:  # no
             constraints=given["constraints"],
             resolver=given["resolver"],
             compile=given["compile"],
+            **{key: given[key] for key in ("reuse", "refresh", "cache")},
             limits=Limits(**limits),
             progress=progress,
         )
@@ -194,6 +198,7 @@ def _converted_text(converted: Converted) -> str:
         f"target:     {converted.target}\n"
         f"wheelhouse: {converted.wheelhouse} ({size(converted.size)})\n"
         f"digest:     {converted.digest}\n"
+        f"{'reused:    ' if converted.reused else 'made anew: '} {converted.why}\n"
         f"seconds:    {converted.seconds['total']:.2f} ({phases})\n"
         f"path:       {converted.path}"
     )

@@ -77,6 +77,8 @@ class _Payload:
     file: Path | None
     """On this machine, where it lies as long as workers may come; None where Spark reads it elsewhere."""
     uri: str = ""
+    read: str = ""
+    """What workers read themselves."""
 
     @property
     def sent(self) -> str:
@@ -119,7 +121,7 @@ def _delivered(run: Run, session: Session, payload: _Payload, names: Sequence[st
         # This Spark has no file system for the address, and has refused before it changed anything.
         raise _NotThisWayError(error.reason) from error
     try:
-        answers = _ask(run, session, payload.module, names, isolation)
+        answers = _ask(run, session, payload.module, names, isolation, read=payload.read)
         _refuse_unreachable(payload, answers)
         workers = _accepted(run, answers, payload.how, isolation)
         return Delivered(workers, payload.how, payload.module, tuple(_warnings(answers)), undo)
@@ -129,8 +131,12 @@ def _delivered(run: Run, session: Session, payload: _Payload, names: Sequence[st
 
 
 def _refuse_unreachable(payload: _Payload, answers: Iterable[dict[str, Any]]) -> None:
+    """A worker that has the site already needs no wheelhouse, but one that comes late, elsewhere, will."""
+    if payload.how != _REFERENCE:
+        return
     errors = [each["error"] for each in answers if activation.UNREACHABLE in (each["error"] or "")]
-    if payload.how == _REFERENCE and errors:
+    errors += [f"{payload.read} is not there" for each in answers if not each["reads"]]
+    if errors:
         raise _NotThisWayError(errors[0])
 
 
@@ -268,7 +274,7 @@ def _launcher(run: Run, payload: _Payload, pythons: Sequence[str], kept: Path) -
 def _reference(run: Run, seen: str, kept: Path) -> _Payload:
     file = kept / _sent_name(run, kept, "reference")
     _make(file, lambda to: wheelhouse.write_reference(run.file, seen, to))
-    return _Payload(file.name, f"{wheelhouse.module_name(run.manifest.digest)}_reference", _REFERENCE, file)
+    return _Payload(file.name, f"{wheelhouse.module_name(run.manifest.digest)}_reference", _REFERENCE, file, read=seen)
 
 
 def _wheels(run: Run, kept: Path) -> _Payload:
@@ -319,7 +325,9 @@ def _sent_name(run: Run, kept: Path, what: str) -> str:
 # --- the proof ------------------------------------------------------------------------------------------------------
 
 
-def _ask(run: Run, session: Session, module: str, names: Sequence[str], isolation: str) -> list[dict[str, Any]]:
+def _ask(
+    run: Run, session: Session, module: str, names: Sequence[str], isolation: str, *, read: str = ""
+) -> list[dict[str, Any]]:
     """What every worker answers after it has activated the wheelhouse and imported ``names``."""
     manifest = run.manifest
     description = f"depload: prove {manifest.name} {manifest.digest[:12]} on every worker"
@@ -327,9 +335,10 @@ def _ask(run: Run, session: Session, module: str, names: Sequence[str], isolatio
 
     def prove() -> dict[str, Any]:  # pickled by value, as it names no globals: workers do not have depload
         import importlib
+        import os
 
         facts: dict[str, Any] = importlib.import_module(module).prove(wanted, packages)
-        return facts
+        return {**facts, "reads": os.path.isfile(read)}  # noqa: PTH113 - on a worker
 
     try:
         return sessions.everywhere(session, prove, description)

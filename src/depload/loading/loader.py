@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
 import threading
 import warnings
 import weakref
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from depload.errors import (
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
     from depload.loading.delivery import Delivered
     from depload.loading.sessions import Session
+    from depload.published.holds import Hold
     from depload.published.runs import Run
     from depload.published.wheelhouse import Manifest
 
@@ -89,7 +91,14 @@ class _State:
         self.report: Report | None = None
         self.delivered: Delivered | None = None
         self.on_driver = False
+        self._holds: dict[str, Hold] = {}
         self._undo = contextlib.ExitStack()
+
+    def keep(self, hold: Hold) -> None:
+        """Hold a run path until the end, once for all loads of it."""
+        before, self._holds[hold.place] = self._holds.get(hold.place), hold
+        if before:
+            before.release()
 
     def also_undo(self, undo: Callable[[], None]) -> None:
         self._undo.callback(undo)
@@ -101,6 +110,8 @@ class _State:
                 del _states[key]
         self.report = None
         self._undo.close()
+        for hold in self._holds.values():
+            hold.release()
 
 
 _changing = threading.RLock()  # held while it is decided who may change the driver, never while Spark works
@@ -128,23 +139,40 @@ def load(
     and the report say so). ``via`` is a ``WorkspaceClient`` or a dbutils, for a run path on Databricks that is not
     mounted here.
 
+    A lease tells ``cleanup`` and ``prune`` that the run path is in use, until it is unloaded, or the session or the
+    process ends.
+
     Raises NotAWheelhouseError, AlteredWheelhouseError, TargetMismatchError, AlreadyImportedError,
     WheelhouseConflictError, SparkSessionError, WorkerError; whichever it is, driver and session are as before.
     """
-    run = runs.open_run(path, via)
-    session = sessions.session_of(spark)
-    _check_options(session, isolation, driver)
-    with _state_of(run.manifest, session, isolation) as state:
-        if state.report is None or imports is not None or (driver and not state.on_driver):
-            runs.check(run)
-            _check_target(run.manifest)
-            state.report = _load(run, state, list(imports) if imports is not None else None, driver)
-        site = state.report.driver.site if state.report.driver else None
-        loaded = Loaded(run.path, run.manifest.digest, site, state.report, state)
-        state.holders.add(loaded)
+    run, hold = runs.hold_run(path, via, ended=functools.partial(_is_stopped, spark))
+    with contextlib.ExitStack() as failing:
+        failing.callback(hold.release)
+        session = sessions.session_of(spark)
+        _check_options(session, isolation, driver)
+        with _state_of(run.manifest, session, isolation) as state:
+            if state.report is None or imports is not None or (driver and not state.on_driver):
+                runs.check(run)
+                _check_target(run.manifest)
+                report = _load(run, state, list(imports) if imports is not None else None, driver)
+                state.report = replace(report, lease=hold.why)
+            site = state.report.driver.site if state.report.driver else None
+            loaded = Loaded(run.path, run.manifest.digest, site, state.report, state)
+            state.holders.add(loaded)
+            state.keep(hold)
+            failing.pop_all()
     for warning in loaded.report.warnings:
         warnings.warn(warning, DeploadWarning, stacklevel=2)
     return loaded
+
+
+def _is_stopped(spark: Any) -> bool:
+    """Whether a session was stopped, as far as the objects of this process know: no server is asked."""
+    if type(spark).__module__.startswith("pyspark.sql.connect"):
+        return getattr(spark, "is_stopped", False) is True  # from 3.5 on
+    context = getattr(spark, "_sc", spark)
+    gone = (getattr(context, name, True) is None for name in ("_jsc", "_active_spark_context"))
+    return spark is not None and any(gone)
 
 
 def _check_options(session: Session | None, isolation: str, driver: bool | None) -> None:

@@ -22,7 +22,7 @@ from depload.errors import (
     SourceError,
     ToolMissingError,
 )
-from depload.making import tools
+from depload.making import tools, ways
 from depload.making.indexes import redact
 from depload.source import layouts
 from depload.standards import wheels
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from depload.making.indexes import IndexOptions
+    from depload.making.ways import Way
     from depload.standards.target import Target
 
 _LAST_LINES, _LAST_LINES_WITH_REMEDY = 30, 10
@@ -77,9 +78,9 @@ def build(projects: Sequence[Buildable], target: Target, *, options: IndexOption
     interpreter = tools.interpreter(target.python)
     if interpreter is None:
         raise InterpreterMissingError([project.label for project in projects], target.python)
-    tool = _tool(interpreter, options)
-    with concurrent.futures.ThreadPoolExecutor(_BUILDS_AT_ONCE) as pool:
-        jobs = [pool.submit(_build, project, tool, options, to / str(at)) for at, project in enumerate(projects)]
+    with ways.opened(options) as way, concurrent.futures.ThreadPoolExecutor(_BUILDS_AT_ONCE) as pool:
+        tool = _tool(interpreter, way.options)
+        jobs = [pool.submit(_build, project, tool, way, to / str(at)) for at, project in enumerate(projects)]
         try:
             built = [job.result() for job in jobs]
         finally:
@@ -91,7 +92,7 @@ def build(projects: Sequence[Buildable], target: Target, *, options: IndexOption
     return built
 
 
-def _build(project: Buildable, tool: Sequence[str], options: IndexOptions, work: Path) -> Path:
+def _build(project: Buildable, tool: Sequence[str], way: Way, work: Path) -> Path:
     out, temporary = work / "wheel", work / "tmp"
     out.mkdir(parents=True)
     temporary.mkdir()
@@ -99,12 +100,12 @@ def _build(project: Buildable, tool: Sequence[str], options: IndexOptions, work:
     if source.is_dir():  # backends write beside what they build
         source = work / "source"
         _copy(project, source)
-    environment = {**tools.secrets(), **options.environment(), **_reproducible(work), "TMPDIR": str(temporary)}
-    done = tools.run([*tool, str(out), str(source)], environment=environment, cwd=work)
+    environment = {**way.environment(work / "home"), **_reproducible(work), "TMPDIR": str(temporary)}
+    done = way.run([*tool, str(out), str(source)], environment=environment, cwd=work)
     found = sorted(out.glob("*.whl"))
     if done.code or len(found) != 1:
         said = done.said.replace(str(source), project.label)
-        raise tools.unreachable(said) or _failed(project.label, said)
+        raise way.explained(tools.unreachable(said) or _failed(project.label, said))
     return found[0]
 
 

@@ -80,6 +80,7 @@ def _compiler_key(interpreter: str) -> str:
     """What the bytes depend on besides the wheel: the interpreter's exact build and the compiler script."""
     done = subprocess.run(
         [interpreter, "-S", "-c", "import sys, zlib; print(sys.version, sys.platform, zlib.ZLIB_RUNTIME_VERSION)"],
+        env={"PATH": os.environ.get("PATH", "")},
         capture_output=True,
         text=True,
         check=True,

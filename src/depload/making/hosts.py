@@ -1,13 +1,10 @@
-"""Reaching hosts: connections, proxies, certificates, credentials."""
+"""Reaching hosts: connections, proxies, certificates."""
 
 from __future__ import annotations
 
 import base64
 import http.client
-import netrc
 import os
-import posixpath
-import re
 import socket
 import ssl
 import string
@@ -15,12 +12,14 @@ import threading
 from concurrent.futures import CancelledError
 from contextlib import suppress
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urljoin, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from depload.errors import StoreError
+from depload.making.credentials import Credentials, origin
 from depload.making.indexes import redact
 
 if TYPE_CHECKING:
@@ -65,11 +64,11 @@ class _Line:
         """Whether the last response was read to its end and the connection is still open."""
         return self.connection.sock is not None and self.response is not None and self.response.isclosed()
 
-    def ask(self, url: str, headers: Mapping[str, str]) -> http.client.HTTPResponse:
+    def ask(self, url: str, headers: Mapping[str, str], method: str = "GET") -> http.client.HTTPResponse:
         parts = urlsplit(url)
         path = quote((parts.path or "/") + (f"?{parts.query}" if parts.query else ""), safe=string.punctuation)
         target = f"http://{parts.netloc.rpartition('@')[2]}{path}" if self.whole_url else path
-        self.connection.request("GET", target, headers={"User-Agent": "depload", **self.headers, **headers})
+        self.connection.request(method, target, headers={"User-Agent": "depload", **self.headers, **headers})
         self.response = self.connection.getresponse()
         return self.response
 
@@ -79,6 +78,7 @@ class Route:
 
     def __init__(self, options: IndexOptions, patience: Patience) -> None:
         self.options = options
+        self.credentials = Credentials(options)
         self.attempts = patience.attempts if options.retries is None else max(0, options.retries) + 1
         self._patience = patience
         self._over = threading.Event()
@@ -126,6 +126,17 @@ class Route:
         self._made.append((line.connection, line.connection.sock))
         self.check()
         return line
+
+    def tunnel(self, host: str, port: int) -> socket.socket:
+        """A connection to a host for others to speak TLS over, through the proxy before it where there is one."""
+        proxy, headers = self._proxy("https", f"{host}:{port}")
+        server = _origin(proxy)[1:] if proxy else (host, port)
+        connection = http.client.HTTPConnection(*server, self.options.timeout or self._patience.timeout)
+        if proxy:
+            connection.set_tunnel(host, port, headers)
+        connection.connect()
+        self._made.append((connection, connection.sock))
+        return connection.sock
 
     def _proxy(self, scheme: str, host: str) -> tuple[str, dict[str, str]]:
         """The proxy and its headers: --proxy is for every host, as in pip; else what the environment says."""
@@ -177,8 +188,7 @@ class Client:
         target = url
         for _ in range(10):
             # Credentials are found anew for every host, so that none gets another's (RFC 9110, 15.4).
-            user = credentials(self._route.options, target, url)
-            response = self._ask(target, {**headers, **_basic("Authorization", user)})
+            response = self.ask(target, headers, url)
             location = response.headers.get("Location")
             if response.status not in (301, 302, 303, 307, 308) or not location:
                 return response
@@ -186,17 +196,31 @@ class Client:
             target = _redirected(target, location)
         raise AttemptError("it redirects in circles", again=False)
 
-    def _ask(self, url: str, headers: Mapping[str, str]) -> http.client.HTTPResponse:
+    def ask(
+        self, url: str, headers: Mapping[str, str], known: str = "", method: str = "GET", *, anonymous: bool = False
+    ) -> http.client.HTTPResponse:
+        """The response, whatever it is, to who the credentials say we are; a refusal is put to the keyring."""
+        if anonymous:
+            return self._ask(url, headers, method)
+        who = self._route.credentials
+        was = who.of(url, known)
+        response = self._ask(url, {**headers, **_basic("Authorization", was)}, method)
+        if response.status == HTTPStatus.UNAUTHORIZED and (user := who.kept(url)) not in (None, was):
+            response.read(CHUNK)  # so that the connection can be used again
+            return self._ask(url, {**headers, **_basic("Authorization", user)}, method)
+        return response
+
+    def _ask(self, url: str, headers: Mapping[str, str], method: str) -> http.client.HTTPResponse:
         line = self._lines.pop(_origin(url), None)
         if line and line.ready:
             with suppress(ConnectionError):  # the host has closed it meanwhile, as it may
-                response = line.ask(url, headers)
+                response = line.ask(url, headers, method)
                 self._lines[_origin(url)] = line
                 return response
         if line:
             line.connection.close()
         self._lines[_origin(url)] = line = self._route.line(url)
-        return line.ask(url, headers)
+        return line.ask(url, headers, method)
 
 
 def _origin(url: str) -> tuple[str, str, int]:
@@ -216,58 +240,3 @@ def _redirected(url: str, location: str) -> str:
 def _basic(header: str, user: tuple[str, str] | None) -> dict[str, str]:
     """The header for user and password (RFC 7617), if there are any."""
     return {header: f"Basic {base64.b64encode(':'.join(user).encode()).decode()}"} if user else {}
-
-
-# --- credentials ---------------------------------------------------------------------------------
-
-
-def credentials(options: IndexOptions, url: str, *known: str) -> tuple[str, str] | None:
-    """User and password for ``url``: its own, else those of a ``known`` URL or index of its host, else netrc's.
-
-    In pip's order (pip/_internal/network/auth.py); of several indexes on the host the one with most of the path.
-    """
-    shared = (*known, options.index_url or "", *options.extra_index_urls, *options.find_links, *_uv_urls())
-    same = [each for each in shared if _user(each) and origin(each) == origin(url)]
-    nearest = max(
-        same,
-        key=lambda each: len(posixpath.commonpath([f"/{urlsplit(one).path}" for one in (each, url)])),
-        default="",
-    )
-    users = [user for user in (_user(url), _user(nearest), _netrc(url)) if user]
-    complete = [(name, password) for name, password in users if password is not None]
-    # A name alone is a token, sent with an empty password.
-    return complete[0] if complete else (users[0][0], "") if users else None
-
-
-def origin(url: str) -> tuple[str, str, int] | None:
-    """Scheme, host and port (RFC 6454), what credentials belong to; None where it is no URL of http or https."""
-    try:
-        parts = urlsplit(url)
-        found = parts.scheme, parts.hostname or "", parts.port or {"http": 80, "https": 443}[parts.scheme]
-    except (ValueError, KeyError):
-        return None
-    return found if found[1] else None
-
-
-def _user(url: str) -> tuple[str, str | None] | None:
-    parts = urlsplit(url) if origin(url) else None
-    if parts is None or not parts.username:
-        return None
-    return unquote(parts.username), None if parts.password is None else unquote(parts.password)
-
-
-def _uv_urls() -> list[str]:
-    """The indexes that only uv was told of: it redacts them in its lock."""
-    names = ("UV_INDEX", "UV_EXTRA_INDEX_URL", "UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_FIND_LINKS")
-    return [url for name in names for url in re.findall(r"https?://\S+?(?=,https?:|\s|$)", os.environ.get(name, ""))]
-
-
-def _netrc(url: str) -> tuple[str, str | None] | None:
-    """What $NETRC or ~/.netrc says of the host; a file that cannot be read says nothing, as for pip."""
-    try:
-        place = Path(os.environ.get("NETRC") or "~/.netrc").expanduser()
-        name, account, password = netrc.netrc(place).authenticators(urlsplit(url).hostname or "") or ("", "", "")
-    except (OSError, RuntimeError, netrc.NetrcParseError, UnicodeDecodeError):
-        return None
-    user = name or account
-    return (user, password) if user else None

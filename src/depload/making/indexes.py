@@ -18,13 +18,18 @@ from depload.errors import StoreError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-__all__ = ["IndexOptions", "redact"]
+__all__ = ["IndexOptions", "redact", "without_user"]
 
 
 def redact(text: str) -> str:
     """``text`` with what is secret in its URLs masked: user and password, and the query, where signatures are."""
     text = re.sub(r"(?<=://)[^/?#\s]*@", "****@", text)
     return re.sub(r"(\w://[^\s?#]*\?)[^\s#]+", r"\1****", text)
+
+
+def without_user(url: str) -> str:
+    """The URL without user and password."""
+    return re.sub(r"(?<=://)[^/?#\s]*@", "", url)
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,7 @@ class IndexOptions:
     proxy: str | None = None
     timeout: float | None = None
     retries: int | None = None
+    keyring_provider: str | None = None
 
     @classmethod
     def configured(cls, environ: Mapping[str, str] | None = None) -> IndexOptions:
@@ -83,7 +89,8 @@ class IndexOptions:
         single = {name: getattr(self, name) for name in ("cert", "client_cert", "timeout", "retries")}
         return [
             *(f"--{_normal(name)}" for name in _FLAGS if getattr(self, name)),
-            *(f"--find-links={link}" for link in self._local_links()),
+            # To uv what stands in its command hides the variable, where the remote ones are.
+            *(f"--find-links={link}" for link in self._local_links() if not any(map(_remote, self.find_links))),
             *(f"--{name}={package}" for name, package in self._formats()),
             *(f"--trusted-host={host}" for host in self.trusted_hosts),
             *(f"--{_normal(name)}={value}" for name, value in single.items() if value is not None),
@@ -110,7 +117,8 @@ class IndexOptions:
         return [
             *(["--no-index"] if self.no_index else []),
             *(["--prerelease=allow"] if self.pre else []),
-            *(f"--find-links={link}" for link in self._local_links()),
+            # To uv what stands in its command hides the variable, where the remote ones are.
+            *(f"--find-links={link}" for link in self._local_links() if not any(map(_remote, self.find_links))),
             *(f"--allow-insecure-host={host}" for host in self.trusted_hosts),
         ]
 
@@ -134,6 +142,7 @@ class IndexOptions:
 
     def _uv_environment(self, base: Mapping[str, str]) -> dict[str, str]:
         links = [link.replace(",", "%2C") for link in self.find_links if _remote(link)]
+        links += self._local_links() if links else []
         values = {
             "UV_DEFAULT_INDEX": self.index_url,
             # What these two hold already comes first: whoever set them spoke to uv itself.
@@ -193,11 +202,12 @@ _OPTIONS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "default-timeout": ("timeout", float),
     "timeout": ("timeout", float),
     "retries": ("retries", int),
+    "keyring-provider": ("keyring_provider", str),
 }
 _FORMATS = {"only-binary": ("only_binary", "no_binary"), "no-binary": ("no_binary", "only_binary")}
 _FLAGS = ("no_index", "pre", "prefer_binary")
 _LISTS = ("extra_index_urls", "find_links", "trusted_hosts")
-_SINGLE = ("index_url", "cert", "client_cert", "proxy", "timeout", "retries")
+_SINGLE = ("index_url", "cert", "client_cert", "proxy", "timeout", "retries", "keyring_provider")
 
 
 def _configured(options: IndexOptions, name: str, value: str) -> IndexOptions:

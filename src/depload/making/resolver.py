@@ -23,7 +23,7 @@ from depload.errors import (
     TargetError,
     ToolMissingError,
 )
-from depload.making import tools
+from depload.making import tools, ways
 from depload.making.indexes import redact
 from depload.standards import lockfile, wheels
 from depload.standards.lockfile import LockedFile, LockedPackage
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from depload.making.indexes import IndexOptions
+    from depload.making.ways import Way
 
 ResolverName = Literal["uv", "pip"]
 
@@ -69,26 +70,29 @@ def resolve(
     where the metadata of an sdist cannot be had, and ToolMissingError.
     """
     files = scratch / "requirements.in", scratch / "constraints.in"
-    for file, lines in zip(files, (requirements, constraints), strict=True):
-        file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    chosen = _choose(resolver, options, scratch)
-    packages = chosen.resolve(*files, target)
-    for package in sorted(packages, key=lambda package: package.name):
-        if package.name in PROTECTED:
-            raise ProtectedPackageError(package.name, chosen.asked_by(package.name, *files, target))
+    with ways.opened(options, _URL.findall("\n".join((*requirements, *constraints)))) as way:
+        for file, lines in zip(files, (requirements, constraints), strict=True):
+            file.write_text(way.aliases.conceal("".join(f"{line}\n" for line in lines)), encoding="utf-8")
+        chosen = _choose(resolver, way, scratch)
+        packages = chosen.resolve(*files, target)
+        for package in sorted(packages, key=lambda package: package.name):
+            if package.name in PROTECTED:
+                raise ProtectedPackageError(package.name, chosen.asked_by(package.name, *files, target))
     return packages
 
 
-def _choose(name: ResolverName | None, options: IndexOptions, scratch: Path) -> _Resolver:
-    environment = {**tools.secrets(), **options.environment(), "TMPDIR": str(scratch)}
+_URL = re.compile(r"https?://[^\s#;]+")
+
+
+def _choose(name: ResolverName | None, way: Way, scratch: Path) -> _Resolver:
     uv, pip = tools.uv(), None
     if uv and name != "pip":
-        return _Uv(uv, options, environment)
+        return _Uv(uv, way, scratch)
     if name != "uv":
         pip = tools.pip()
     if pip is None:
         raise ToolMissingError(name or "uv or pip", "resolving requirements", "install it with: pip install uv")
-    return _Pip(pip, options, environment)
+    return _Pip(pip, way, scratch)
 
 
 # --- uv -------------------------------------------------------------------------------------------------------------
@@ -100,16 +104,16 @@ _BUILD_FAILED = re.compile(r"Failed to (?:download and build|build|prepare|read 
 
 
 class _Uv:
-    def __init__(self, uv: str, options: IndexOptions, environment: dict[str, str]) -> None:
+    def __init__(self, uv: str, way: Way, scratch: Path) -> None:
         self._uv = uv
-        self._options = options
-        self._environment = environment
+        self._way = way
+        self._environment = {**way.environment(scratch / "home"), "TMPDIR": str(scratch)}
 
     def resolve(self, requirements: Path, constraints: Path, target: Target) -> tuple[LockedPackage, ...]:
         overrides = ["--override", str(_stand_ins(requirements.parent))]
         done = self._compile("pylock.toml", requirements, constraints, target, *overrides)
         if done.code:
-            raise tools.unreachable(done.said) or _uv_error(done.said, str(target))
+            raise self._way.explained(tools.unreachable(done.said) or _uv_error(done.said, str(target)))
         packages = lockfile.read(done.stdout, target)
         if not any(package.name in PROTECTED for package in packages):
             return packages
@@ -132,11 +136,11 @@ class _Uv:
         command += ["--no-header", "--quiet", "--color=never", "--no-progress", "--no-python-downloads", *more]
         command += ["--generate-hashes"] if form == "pylock.toml" else []  # older uv leaves them out of a lock too
         command += _uv_target(target)
-        command += self._options.uv_compile_arguments()
+        command += self._way.options.uv_compile_arguments()
         environment = self._environment
         if macos := re.match(r"macosx_(\d+)_(\d+)_", target.platform):
             environment = {**environment, "MACOSX_DEPLOYMENT_TARGET": f"{macos[1]}.{macos[2]}"}
-        return tools.run(command, environment=environment, cwd=requirements.parent)
+        return self._way.run(command, environment=environment, cwd=requirements.parent)
 
 
 def _pin(package: LockedPackage) -> str:
@@ -205,10 +209,10 @@ _INSTEAD = "let uv resolve (pip install uv), or convert where it will run"
 
 
 class _Pip:
-    def __init__(self, pip: Sequence[str], options: IndexOptions, environment: dict[str, str]) -> None:
+    def __init__(self, pip: Sequence[str], way: Way, scratch: Path) -> None:
         self._pip = pip
-        self._options = options
-        self._environment = environment
+        self._way = way
+        self._environment = {**way.environment(scratch / "home"), "TMPDIR": str(scratch)}
         self._rows: Sequence[dict[str, Any]] = ()
 
     def resolve(self, requirements: Path, constraints: Path, target: Target) -> tuple[LockedPackage, ...]:
@@ -216,13 +220,16 @@ class _Pip:
         command = [*self._pip, *_pip_interpreter(target), "install", "--dry-run", "--ignore-installed", "--no-input"]
         command += ["--report", str(report), "--log", str(log)]
         command += ["--disable-pip-version-check", "--no-color", "--progress-bar=off"]
-        command += ["-r", str(requirements), "-c", str(constraints), *self._options.pip_arguments()]
+        command += ["-r", str(requirements), "-c", str(constraints), *self._way.options.pip_arguments()]
         command += _pip_target(target, requirements.with_name("nowhere"))
-        done = tools.run(command, environment=self._environment, cwd=requirements.parent)
-        if error := _unreachable(log) or tools.unreachable(done.said):
+        done = self._way.run(command, environment=self._environment, cwd=requirements.parent)
+        for file in (log, report, requirements):  # its own words, as it meant them
+            if file.exists():
+                file.write_text(self._way.aliases.reveal(file.read_text("utf-8", "replace")), encoding="utf-8")
+        if error := self._way.failures.error() or _unreachable(log) or tools.unreachable(done.said):
             raise error
         if done.code:
-            raise _pip_error(done, requirements, target)
+            raise self._way.explained(_pip_error(done, requirements, target))
         self._rows = json.loads(report.read_text(encoding="utf-8"))["install"]
         return tuple(_pip_package(row) for row in self._rows)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import re
 import shutil
+import site
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -24,8 +26,8 @@ _SECRET = re.compile(
     re.IGNORECASE,
 )
 _PASSWORD = re.compile(r"://[^/?#\s]*:[^/?#\s]*@")
-# These match, and hold no secret or are needed to get there.
-_PUBLIC = re.compile(r"AWS_CA_BUNDLE|DATABRICKS_RUNTIME_VERSION|\w+_PROXY|(?:PIP_|UV_(?!PUBLISH))\w+", re.IGNORECASE)
+# These match, and hold no secret.
+_PUBLIC = re.compile(r"AWS_CA_BUNDLE|DATABRICKS_RUNTIME_VERSION", re.IGNORECASE)
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 
 
@@ -43,12 +45,18 @@ class Finished:
         return _ESCAPES.sub("", self.stderr.strip() or self.stdout.strip())
 
 
-def run(command: Sequence[str], *, environment: Mapping[str, str] | None = None, cwd: Path | None = None) -> Finished:
-    """Run a program to its end, with ``environment`` over this process's own. Raises ToolMissingError."""
+def run(
+    command: Sequence[str], *, environment: Mapping[str, str | None] | None = None, cwd: Path | None = None
+) -> Finished:
+    """Run a program to its end, with ``environment`` over this process's own, where None takes a variable out.
+
+    Raises ToolMissingError.
+    """
+    mine = {**os.environ, **(environment or {})}
     try:
         done = subprocess.run(
             list(command),
-            env={**os.environ, **(environment or {})},
+            env={name: value for name, value in mine.items() if value is not None},
             cwd=cwd,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -61,18 +69,33 @@ def run(command: Sequence[str], *, environment: Mapping[str, str] | None = None,
     return Finished(done.returncode, done.stdout, done.stderr)
 
 
-def secrets() -> dict[str, str]:
-    """Variables of this process to blank before other people's code runs, ready for ``run``'s ``environment``.
-
-    None where a keyring is to be asked for an index's password: it may itself need any of them.
-    """
-    if {os.environ.get(f"{tool}_KEYRING_PROVIDER", "disabled") for tool in ("UV", "PIP")} != {"disabled"}:
-        return {}
+def secrets() -> dict[str, str | None]:
+    """Variables of this process to take out before other people's code runs, ready for ``run``'s ``environment``."""
     return {
-        name: ""
+        name: None
         for name, value in os.environ.items()
         if (_SECRET.search(name) or _PASSWORD.search(value)) and not _PUBLIC.fullmatch(name)
     }
+
+
+def at_home(home: Path) -> dict[str, str | None]:
+    """Variables that give a program another home, where no netrc, configuration or token of this user lies.
+
+    What is known by its place in the real one, and holds no secret, is named: caches, Pythons, the toolchains of Rust.
+    """
+    kept = {"PYTHONUSERBASE": site.getuserbase()}
+    with contextlib.suppress(RuntimeError):  # a user without a home
+        real = Path.home()
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or real / ".cache")
+        kept |= {
+            "UV_CACHE_DIR": str(cache / "uv"),
+            "UV_PYTHON_INSTALL_DIR": str(Path(os.environ.get("XDG_DATA_HOME") or real / ".local/share", "uv/python")),
+            "PIP_CACHE_DIR": str((real / "Library/Caches" if sys.platform == "darwin" else cache) / "pip"),
+        }
+        there = {"PYENV_ROOT": real / ".pyenv", "RUSTUP_HOME": real / ".rustup"}
+        kept |= {name: str(path) for name, path in there.items() if path.is_dir()}
+    own = {name: value for name, value in kept.items() if name not in os.environ}
+    return {**dict.fromkeys(("XDG_CONFIG_HOME", "XDG_DATA_HOME", "NETRC")), **own, "HOME": str(home)}
 
 
 _FETCH_FAILED = re.compile(r"Failed to (?:fetch|download):? `?(?:[\w.\[\]-]+ @ )?(\S+?)`?$", re.MULTILINE)
@@ -144,7 +167,7 @@ def _is_version(command: str, python: str) -> bool:
 def _answers(command: Sequence[str]) -> str:
     """What a program that may not be there prints; nothing where it fails."""
     try:
-        done = run(command)
+        done = run(command, environment=secrets())
     except ToolMissingError:
         return ""
     return done.stdout.strip() if done.code == 0 else ""

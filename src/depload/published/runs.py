@@ -24,19 +24,23 @@ from typing import TYPE_CHECKING, Any
 from depload._version import __version__
 from depload.errors import (
     AlteredWheelhouseError,
+    DeploadError,
     Fault,
     MissingWheelhouseError,
     NotAWheelhouseError,
     NotInStoreError,
     TransferError,
 )
-from depload.published import wheelhouse
+from depload.published import holds, wheelhouse
+from depload.published.holds import Hold
 from depload.published.wheelhouse import SUFFIX, Manifest
 from depload.standards.wheels import sha256_of
 from depload.stores import transfers
 from depload.stores.addresses import open_store, split
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from depload.stores.store import Moved, Store
 
 MANIFEST = "manifest.json"
@@ -86,8 +90,9 @@ def publish(store: Store, file: Path, manifest: Manifest, moved: Moved | None = 
     try:
         started = {**about, "started": _now(), "host": socket.gethostname(), "pid": os.getpid()}
         store.write(f"{run}/{MARKER}", _json(started))
-        transfers.send(store, f"{run}/{name}", file, sha256, moved)
-        store.write(f"{run}/{MANIFEST}", _json(outer))
+        with holds.held(store, run, "publish", beside=MARKER):
+            transfers.send(store, f"{run}/{name}", file, sha256, moved)
+            store.write(f"{run}/{MANIFEST}", _json(outer))
     except BaseException:
         with contextlib.suppress(Exception):
             store.remove(run)
@@ -110,11 +115,48 @@ def open_run(path: str | os.PathLike[str], via: Any = None, *, anew: bool = Fals
     whose manifest names the same hash, unless ``anew`` wants to see what lies there. Raises NotAWheelhouseError,
     AlteredWheelhouseError, StoreError.
     """
+    return _opened(*_located(path, via), anew=anew)
+
+
+def hold_run(
+    path: str | os.PathLike[str],
+    via: Any = None,  # noqa: ANN401 - Databricks' objects
+    *,
+    ended: Callable[[], bool] | None = None,
+) -> tuple[Run, Hold]:
+    """``open_run``, with a lease that is written first; where there can be none, the hold says why.
+
+    ``ended`` is asked now and then whether what it is for has come to its end.
+    """
+    store, name, text = _located(path, via)
+    hold = _held(store, name, ended)
+    try:
+        return _opened(store, name, text), hold
+    except BaseException:
+        hold.abandon()
+        raise
+
+
+def _held(store: Store, name: str, ended: Callable[[], bool] | None) -> Hold:
+    if not is_run_name(name):
+        return Hold(why="none, because only a run path has one")
+    try:
+        if MANIFEST in {entry.name for entry in store.list(name)}:  # else the write would make a directory of nothing
+            return holds.take(store, name, "load", beside=MANIFEST, ended=ended)
+    except DeploadError as error:
+        return Hold(why=f"none, because it could not be written: {error}")
+    return Hold(why="none, because there is no such run path")
+
+
+def _located(path: str | os.PathLike[str], via: Any) -> tuple[Store, str, str]:  # noqa: ANN401
     text = os.fspath(path)
     if "{{" in text:
         raise NotAWheelhouseError(text, "it is a reference that the platform did not fill in", "check the task's name")
     base, name = split(text)
-    store = open_store(base, via)
+    return open_store(base, via), name, text
+
+
+def _opened(store: Store, name: str, text: str, *, anew: bool = False) -> Run:
     here = store.path(name)
     if name.endswith(SUFFIX) or (here and here.is_file()):
         return _lone(store, name, text)
@@ -130,6 +172,8 @@ def open_run(path: str | os.PathLike[str], via: Any = None, *, anew: bool = Fals
     try:
         file = _on_this_machine(store, key, sha256, anew=anew)
     except NotInStoreError:
+        if MANIFEST not in {entry.name for entry in store.list(name)}:  # it is being removed
+            raise MissingWheelhouseError(text) from None
         raise AlteredWheelhouseError(text, [Fault(filename, "is missing")]) from None
     except TransferError as error:
         fault = Fault(filename, f"has another SHA-256 than {MANIFEST} says: {error.found}")

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from depload.stores.store import Moved
 
 _ATTEMPTS = 4
+_PART = 10 << 20  # bytes; an upload may have 10,000 parts, so this is enough for 100 GB
 _REMEDIES = {
     "PermissionDenied": "let this user read and write it (READ VOLUME, WRITE VOLUME)",
     "Unauthenticated": "log in: databricks auth login, or DATABRICKS_HOST and DATABRICKS_TOKEN",
@@ -142,9 +143,11 @@ class VolumeStore(_Api):
     def _upload(self, path: str, stream: BinaryIO, *, overwrite: bool = True) -> None:
         files = self._client.files
         files.create_directory(posixpath.dirname(path))
-        # One part at a time: those that go at once are all held in memory. Before 0.60 the SDK knows nothing else.
-        single = {"use_parallel": False} if "use_parallel" in signature(files.upload).parameters else {}
-        files.upload(path, stream, overwrite=overwrite, **single)
+        # One small part at a time, because each is held in memory. As a parallel upload of one: the SDK's sequential one
+        # reads 50 MiB before it begins. Before 0.60 the SDK knows no parts.
+        known = signature(files.upload).parameters
+        parts = {name: value for name, value in (("parallelism", 1), ("part_size", _PART)) if name in known}
+        files.upload(path, stream, overwrite=overwrite, **parts)
 
     def _download(self, path: str) -> Any:  # noqa: ANN401
         return self._client.files.download(path).contents

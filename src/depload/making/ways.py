@@ -1,0 +1,111 @@
+"""How uv and pip are run, which run other people's code: without secrets, and without passwords of package indexes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+from urllib.request import getproxies
+
+from depload.making import credentials, tools, uvsettings
+from depload.making.aliases import Aliases
+from depload.making.gateway import Failures, Gateway
+from depload.making.indexes import without_user
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from depload.errors import DeploadError
+    from depload.making.indexes import IndexOptions
+
+_HTTP_PROXIES = ("HTTP_PROXY", "http_proxy")
+_PROXIES = (*_HTTP_PROXIES, "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
+
+
+@dataclass(frozen=True)
+class Way:
+    """What a tool is run with to get to its indexes, and what it means by what it then says."""
+
+    options: IndexOptions
+    variables: Mapping[str, str | None] = field(default_factory=dict)
+    """What goes over the environment; None is for what must not be in it."""
+    aliases: Aliases = field(default_factory=Aliases)
+    failures: Failures = field(default_factory=Failures)
+
+    def environment(self, home: Path) -> dict[str, str | None]:
+        """All that goes over this process's environment, with ``home`` made as the home of a run."""
+        home.mkdir(parents=True, exist_ok=True)
+        mine = {**tools.secrets(), **tools.at_home(home), **self.variables, **self._configured(home)}
+        base = {name: value for name, value in {**os.environ, **mine}.items() if value is not None}
+        return {**mine, **self.options.environment(base), **self.variables}
+
+    def run(self, command: Sequence[str], *, environment: Mapping[str, str | None], cwd: Path) -> tools.Finished:
+        """Run a tool with an ``environment`` of this way."""
+        done = tools.run(command, environment=environment, cwd=cwd)
+        return tools.Finished(done.code, self.aliases.reveal(done.stdout), self.aliases.reveal(done.stderr))
+
+    def explained(self, error: DeploadError) -> DeploadError:
+        """The error; or the refusal of a host, where that is behind it."""
+        return self.failures.behind(str(error)) or error
+
+    def _configured(self, home: Path) -> dict[str, str | None]:
+        """The user's uv.toml goes along."""
+        found = uvsettings.file()
+        if found is None:
+            return {}
+        copy = home / ".config" / "uv" / "uv.toml"
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_text(self.aliases.conceal(found.read_text("utf-8", "replace")), encoding="utf-8")
+        cache = {} if "UV_CACHE_DIR" in os.environ or not uvsettings.has_cache() else {"UV_CACHE_DIR": None}
+        return {"UV_CONFIG_FILE": str(copy), **cache} if "UV_CONFIG_FILE" in os.environ else {**cache}
+
+
+@contextlib.contextmanager
+def opened(options: IndexOptions, urls: Iterable[str] = ()) -> Iterator[Way]:
+    """The way for as long as tools are run: straight to the hosts where nothing about it is secret, else by a gateway.
+
+    ``urls`` are what is asked for beside the indexes.
+    """
+    secret = _secret(credentials.Credentials(options), list(urls))
+    proxies = [options.proxy or "", *getproxies().values()]
+    if not secret and not any("@" in urlsplit(proxy).netloc for proxy in proxies):
+        yield Way(options, _without_named())
+        return
+    aliases = Aliases(found for url in secret if (found := credentials.origin(url)))
+    with contextlib.closing(Gateway(options, aliases, map(without_user, secret))) as gateway:
+        plain = replace(
+            options,
+            index_url=options.index_url and aliases.conceal(options.index_url),
+            extra_index_urls=tuple(map(aliases.conceal, options.extra_index_urls)),
+            find_links=tuple(map(aliases.conceal, options.find_links)),
+            proxy=None,
+        )
+        yield Way(plain, _variables(gateway.url, aliases, proxied=any(proxies)), aliases, gateway.failures)
+
+
+def _secret(known: credentials.Credentials, beside: Sequence[str]) -> list[str]:
+    """The URLs on hosts that may want credentials."""
+    places = [place.url for place in known.places]
+    found = [place.url for place in known.places if place.user or known.asks_keyring]
+    found += [url for url in beside if without_user(url) != url]
+    found += [url for url in (*places, *beside) if credentials.in_netrc(url)]
+    hosts = {credentials.origin(url) for url in found} - {None}
+    return [url for url in (*places, *beside) if credentials.origin(url) in hosts]
+
+
+def _variables(proxy: str, aliases: Aliases, *, proxied: bool) -> dict[str, str | None]:
+    """The environment's own settings, without what is secret in them."""
+    mine: dict[str, str | None] = dict.fromkeys(_PROXIES if proxied else _HTTP_PROXIES, proxy)
+    mine |= {"NO_PROXY": "", "no_proxy": ""}  # who needs no proxy is known to the gateway
+    mine |= {name: aliases.conceal(os.environ[name]) for name in uvsettings.URLS if name in os.environ}
+    mine |= {"PIP_KEYRING_PROVIDER": "disabled", "UV_KEYRING_PROVIDER": "disabled"}
+    mine |= {"PIP_TRUSTED_HOST": " ".join(aliases.hosts)}  # pip wants to be told that a plain connection will do
+    return mine | _without_named()
+
+
+def _without_named() -> dict[str, str | None]:
+    """The passwords of named indexes go to no tool: a source may give the name to an index of its own."""
+    return dict.fromkeys(uvsettings.users())
