@@ -10,7 +10,7 @@
 
 dbutils.widgets.text("task", "extract_prepare")
 dbutils.widgets.text("wheelhouse_task", "process_extract_prepare")
-dbutils.widgets.text("lab", "/Workspace/Shared/.bundle/depload/test/files/examples/task_libraries")
+dbutils.widgets.text("lab", "/Workspace/Users/you@example.com/.bundle/depload/test/files/examples/task_libraries")
 
 # COMMAND ----------
 
