@@ -19,11 +19,13 @@ class Example(NamedTuple):
     imports: str
     """What every worker imports; empty for what the source asked for."""
     shows: str
+    replaces: bool = False
+    """Whether it brings packages that a runtime has in other versions."""
 
 
 EXAMPLES = {
     "dynamic_deps_cluster": Example(
-        "requirements", "pandas,sklearn", "native packages in other versions than the runtime's"
+        "requirements", "pandas,sklearn", "native packages in other versions than the runtime's", replaces=True
     ),
     "test_pure_python": Example("pure_python", "user_modules.calculator", "loose modules with data beside them"),
     "test_packaged": Example("packaged", "", "a project that is built where it will run"),
@@ -86,8 +88,9 @@ def _serverless(name: str, example: Example) -> Job:
         f"{name.removesuffix('_cluster')}_serverless",
         f"depload with {example.artifact}.zip on serverless compute: {example.shows}.",
         tasks,
-        # Whether a session may choose its Python workers there is one of the questions of probe_runtime.
-        parameters=_parameters(example, isolation="shared"),
+        # Whether a session may choose its Python workers there is one of the questions of probe_runtime. What is to
+        # replace packages of the runtime has no other way: Spark Connect imports pandas before a task begins.
+        parameters=_parameters(example, isolation="process" if example.replaces else "shared"),
         serverless=True,
     )
 

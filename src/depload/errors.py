@@ -293,6 +293,34 @@ class CleanupError(DeploadError):
         return f"{self.path} was not removed: {self.why}; cleanup removes only a run path that convert made"
 
 
+class LeasedError(CleanupError):
+    """Somebody uses the run path, so it was not touched; each of the ``leases`` says who, and until when."""
+
+    def __init__(self, path: str, leases: Sequence[Any]) -> None:
+        super().__init__(path, f"it is in use: {'; '.join(map(str, leases))}")
+        self.args = (path, tuple(leases))  # what it is made anew from when it is unpickled
+        self.leases = tuple(leases)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.path} was not removed: {self.why}; unload it there, wait for it (leased='wait', --leased wait), or "
+            "remove it all the same (leased='remove', --leased remove)"
+        )
+
+
+class PruneError(DeploadError):
+    """Some of what was to be removed could not be; ``pruned`` has what was done all the same."""
+
+    def __init__(self, base: str, faults: Sequence[Fault], pruned: Any = None) -> None:  # noqa: ANN401
+        super().__init__(base, tuple(faults), pruned)
+        self.base = base
+        self.faults = tuple(faults)
+        self.pruned = pruned
+
+    def __str__(self) -> str:
+        return f"{self.base} was pruned, but not all that was to be removed is:\n{_listed(self.faults)}\nPrune again."
+
+
 # --- loading --------------------------------------------------------------------------------------
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from depload._version import __version__
-from depload.errors import DeploadError, WorkerError
+from depload.errors import DeploadError, PruneError, WorkerError
 
 try:
     import click
@@ -419,15 +419,51 @@ def _read_fingerprint(path: Path) -> Fingerprint:
 
 @_command("cleanup", "depload cleanup /tmp/deps/3f0a9c1e-0000-4000-8000-000000000000")
 @click.argument("path")
-def _cleanup(path: str, as_json: bool) -> None:
+@click.option(
+    "--leased",
+    type=click.Choice(["refuse", "wait", "remove"]),
+    default="refuse",
+    show_default=True,
+    help="What to do where another process has loaded it.",
+)
+@click.option("--timeout", metavar="SPAN", default="30m", show_default=True, help="Wait no longer than that.")
+def _cleanup(path: str, leased: Literal["refuse", "wait", "remove"], timeout: str, as_json: bool) -> None:
     """Remove the run path PATH, and nothing else. One that is already gone is a success."""
     from depload import cleanup
     from depload.reporting.report import size
 
-    cleaned = cleanup(path)
+    cleaned = cleanup(path, leased=leased, timeout=timeout, progress=lambda text: click.echo(text, err=True))
     data = {"path": cleaned.path, "removed": cleaned.removed, "size": cleaned.size}
     text = f"removed {path} ({size(cleaned.size)})" if cleaned.removed else f"{path} is already gone"
     _print(as_json, data, text)
+
+
+@_command("prune", "depload prune /Volumes/main/default/depload --older-than 7d --max-size 50GB --dry-run")
+@click.argument("base")
+@click.option(
+    "--older-than", metavar="SPAN", default="7d", show_default=True, help="Remove what is older: 7d, 24h, 90m."
+)
+@click.option("--max-size", metavar="SIZE", help="Remove the oldest until the rest fits: 50GB, 1.5GiB.")
+@click.option("--dry-run", is_flag=True, help="Write and remove nothing; print what would be removed.")
+@click.option("-v", "--verbose", is_flag=True, help="List what is not depload's too.")
+def _prune(base: str, older_than: str, max_size: str | None, dry_run: bool, verbose: bool, as_json: bool) -> None:
+    """Remove from BASE the run paths that are old, and what crashed runs left.
+
+    What is in use, what is being published, and what is not depload's stays. The exit code is 1 where something that
+    should go could not be removed.
+    """
+    from depload import prune
+    from depload.reporting import leftovers
+
+    fault = None
+    try:
+        pruned = prune(base, older_than=older_than, max_size=max_size, dry_run=dry_run)
+    except PruneError as error:
+        pruned, fault = error.pruned, error
+    _print(as_json, pruned.to_json(), leftovers.text(pruned, verbose=verbose))
+    if fault:
+        click.echo(f"error: {fault}", err=True)
+        sys.exit(1)
 
 
 @_command("demo", "depload demo")

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import threading
+import time
 from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn
+from rich.text import Text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from rich.progress import TaskID
+
+    from depload.running.results import JobRun
 
 
 class _Bars:
@@ -43,3 +48,36 @@ def bars() -> Iterator[_Bars]:
     files = Progress(TextColumn("{task.description}"), BarColumn(), DownloadColumn())
     with Live(Group(phases, files), console=Console(stderr=True), transient=True):
         yield _Bars(phases, files)
+
+
+class _Trees:
+    """The tree of each run, drawn anew while it moves; what has ended stays on the screen."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._runs: dict[int, JobRun] = {}
+        self._lock = threading.Lock()
+
+    def say(self, text: str) -> None:
+        """A line above the trees."""
+        self._console.print(Text(text))
+
+    def watch(self, run: JobRun) -> None:
+        """Take note of a run."""
+        with self._lock:
+            self._runs[run.run_id] = run
+
+    def __rich__(self) -> Text:
+        from depload.running.rendering import tree
+
+        with self._lock:
+            return Text("\n".join(tree(run, time.time()) for _, run in sorted(self._runs.items())))
+
+
+@contextlib.contextmanager
+def trees() -> Iterator[_Trees]:
+    """Trees of runs on standard error."""
+    console = Console(stderr=True)
+    shown = _Trees(console)
+    with Live(shown, console=console, refresh_per_second=4, vertical_overflow="visible"):
+        yield shown
