@@ -210,7 +210,10 @@ def test_modules_that_the_package_itself_has_installed_are_not_hidden(
 ) -> None:
     converted = published(pynotes=("6.0", {"notes/__init__.py": ""}))
     install(tmp_path / "site", "PyNotes", "6.0", {"notes/__init__.py": ""})
-    debian = {"sextant.py": "", "sextant-1.16.egg-info/PKG-INFO": "Metadata-Version: 2.1\nName: sextant\nVersion: 1.16\n"}
+    debian = {
+        "sextant.py": "",
+        "sextant-1.16.egg-info/PKG-INFO": "Metadata-Version: 2.1\nName: sextant\nVersion: 1.16\n",
+    }
     write_files(tmp_path / "debian", {**debian, "sextant-1.16.egg-info/top_level.txt": "sextant\n"})
     assert checked(converted, tmp_path / "site")["findings"] == []
     converted = published(sextant=("1.16", {"sextant.py": ""}))
@@ -222,7 +225,10 @@ def test_modules_that_the_package_itself_has_installed_are_not_hidden(
 def test_a_package_that_only_says_its_top_level_names_owns_them(
     published: Callable[..., Converted], tmp_path: Path
 ) -> None:
-    about = {"PKG-INFO": "Metadata-Version: 2.1\nName: python-sextant\nVersion: 1.0\n", "top_level.txt": "other\nsextant\n"}
+    about = {
+        "PKG-INFO": "Metadata-Version: 2.1\nName: python-sextant\nVersion: 1.0\n",
+        "top_level.txt": "other\nsextant\n",
+    }
     files = {f"python_sextant-1.0.egg-info/{name}": text for name, text in about.items()}
     write_files(tmp_path / "debian", {"sextant.py": "", **files})
     answer = checked(published(sextant=("1.16", {"sextant.py": ""})), tmp_path / "debian")

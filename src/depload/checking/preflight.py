@@ -92,8 +92,8 @@ def check(
     """Compare the wheelhouse at ``path`` with this process and, with a Spark session, with its workers; load nothing.
 
     ``path`` is a run path or a ``.wheelhouse.zip``. With ``runtime`` (``15.4``) it is compared with the packages that
-    this Databricks runtime preinstalls, and with nothing else. ``isolation`` is the one it would be loaded with. ``via`` is a
-    ``WorkspaceClient`` or a dbutils, for a run path on Databricks that is not mounted here.
+    this Databricks runtime preinstalls, and with nothing else. ``isolation`` is the one it would be loaded with.
+    ``via`` is a ``WorkspaceClient`` or a dbutils, for a run path on Databricks that is not mounted here.
 
     Raises NotAWheelhouseError, AlteredWheelhouseError, TargetError for a runtime without a list, SparkSessionError, and
     LoadError for options that do not go together.

@@ -5,9 +5,11 @@ A probe answers yes, no or unknown, and why, in plain data; it never raises, and
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -445,6 +447,7 @@ def _setting(spark: Any, base: Path, dbutils: Any, received: str | None, largest
     place.mkdir(parents=True)
     # Not removed by a context manager: Spark may fetch what was sent from there for as long as the session lives.
     local = Path(tempfile.mkdtemp(prefix="depload-probe-"))
+    atexit.register(shutil.rmtree, local, ignore_errors=True)
     known = values.task_values(dbutils, task="probe_runtime")
     try:
         yield Setting(spark, place, local, token, known, received, largest_mb)

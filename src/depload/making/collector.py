@@ -45,8 +45,8 @@ if TYPE_CHECKING:
     from depload.standards.wheels import Wheel
 
 
-# A build is keyed by its sources, which say what it requires, and by the target. Not by the options, which say where that
-# comes from.
+# A build is keyed by its sources, which say what it requires, and by the target. Not by the options, which say where
+# that comes from.
 _BUILD_INPUTS: Any = {"name": None, "options": None, "constraints": ()}
 
 

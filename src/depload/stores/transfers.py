@@ -31,6 +31,16 @@ def send(store: Store, key: str, file: Path, sha256: str, moved: Moved | None = 
     _verified(attempt, sha256, store.location(key))
 
 
+def write(store: Store, key: str, data: bytes) -> None:
+    """Write a small file, and read back what has landed. Raises TransferError where it is another file twice."""
+
+    def attempt() -> str:
+        store.write(key, data)
+        return digest(store, key)
+
+    _verified(attempt, hashlib.sha256(data).hexdigest(), store.location(key))
+
+
 def receive(store: Store, key: str, to: Path, sha256: str | None = None, moved: Moved | None = None) -> None:
     """Copy a file of a store to this machine. Raises TransferError where it has another hash than ``sha256`` twice."""
 

@@ -143,8 +143,8 @@ class VolumeStore(_Api):
     def _upload(self, path: str, stream: BinaryIO, *, overwrite: bool = True) -> None:
         files = self._client.files
         files.create_directory(posixpath.dirname(path))
-        # One small part at a time, because each is held in memory. As a parallel upload of one: the SDK's sequential one
-        # reads 50 MiB before it begins. Before 0.60 the SDK knows no parts.
+        # One small part at a time, because each is held in memory. As a parallel upload of one: the SDK's sequential
+        # one reads 50 MiB before it begins. Before 0.60 the SDK knows no parts.
         known = signature(files.upload).parameters
         parts = {name: value for name, value in (("parallelism", 1), ("part_size", _PART)) if name in known}
         files.upload(path, stream, overwrite=overwrite, **parts)
