@@ -14,7 +14,6 @@ import unicodedata
 import zipfile
 import zlib
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,82 +21,13 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
+from attack.zips import MIB, Member, deflated, ordinary, patched, zipped
 from depload.errors import ArchiveError, Fault, StoreError
 from depload.standards import archive
 from depload.standards.archive import Limits, extract, inspect
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-
-MIB = 1024**2
-
-
-@dataclass(frozen=True)
-class Member:
-    """A member whose headers say what the case wants them to say."""
-
-    name: str
-    data: bytes = b"data"
-    method: int = zipfile.ZIP_STORED
-    mode: int = 0
-    flags: int = 1 << 11
-    size: int | None = None  # as declared
-    crc: int | None = None  # as declared
-    packed: bytes | None = None  # what stands in the archive instead of the data
-    local_name: str | None = None
-    at: int | None = None  # where the table says that the local header is
-    extra: bytes = b""
-    comment: bytes = b""
-
-    def body(self) -> bytes:
-        if self.packed is not None:
-            return self.packed
-        return deflated(self.data) if self.method == zipfile.ZIP_DEFLATED else self.data
-
-    def header(self, name: bytes, extra: bytes) -> bytes:
-        size = len(self.data) if self.size is None else self.size
-        crc = zlib.crc32(self.data) if self.crc is None else self.crc
-        sizes = (len(self.body()), size, len(name), len(extra))
-        return struct.pack("<5H3L2H", 20, self.flags, self.method, 0, 33, crc, *sizes)
-
-    def local(self) -> bytes:
-        name = (self.local_name or self.name).encode()
-        return b"PK\3\4" + self.header(name, b"") + name + self.body()
-
-    def entry(self, at: int) -> bytes:
-        name, at = self.name.encode(), at if self.at is None else self.at
-        tail = struct.pack("<3H2L", len(self.comment), 0, 0, self.mode << 16, at)
-        return b"PK\1\2\x14\3" + self.header(name, self.extra) + tail + name + self.extra + self.comment
-
-
-def deflated(data: bytes) -> bytes:
-    packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
-    return packer.compress(data) + packer.flush()
-
-
-def zipped(*members: Member, count: int | None = None, disk: int = 0, comment: bytes = b"") -> bytes:
-    body = table = b""
-    for member in members:
-        table += member.entry(len(body))
-        body += member.local()
-    count = len(members) if count is None else count
-    end = struct.pack("<4s4H2LH", b"PK\5\6", disk, disk, count, count, len(table), len(body), len(comment))
-    return body + table + end + comment
-
-
-def patched(data: bytes, mark: bytes, offset: int, value: int) -> bytes:
-    """``data`` with another byte ``offset`` bytes after where ``mark`` is."""
-    at = data.index(mark) + offset
-    return data[:at] + bytes([value]) + data[at + 1 :]
-
-
-def ordinary(files: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
-    """What zipfile makes of ``files``."""
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", method) as new:
-        for name, data in files.items():
-            new.writestr(name, data)
-    return file.getvalue()
 
 
 def saved(directory: Path, data: bytes) -> Path:

@@ -38,7 +38,7 @@ EXAMPLES = (
 )
 CLUSTER_JOBS = ("dynamic_deps_cluster", *EXAMPLES[1:])
 SERVERLESS_JOBS = tuple(f"{name}_serverless" for name in EXAMPLES)
-JOBS = {*CLUSTER_JOBS, *SERVERLESS_JOBS, "task_libraries", "concurrent_runs", "probe_runtime"}
+JOBS = {*CLUSTER_JOBS, *SERVERLESS_JOBS, "task_libraries", "concurrent_runs", "probe_runtime", "prune_wheelhouses"}
 REFERENCE = re.compile(r"\{\{(.+?)\}\}")
 
 Job = dict[str, Any]
@@ -164,7 +164,7 @@ def test_somebody_is_told_when_a_run_fails_or_takes_long(name: str, jobs: dict[s
     assert job["permissions"] == [{"group_name": "${var.viewers}", "level": "CAN_VIEW"}]
 
 
-@pytest.mark.parametrize("name", sorted(JOBS - {"probe_runtime"}))
+@pytest.mark.parametrize("name", sorted(JOBS - {"probe_runtime", "prune_wheelhouses"}))
 def test_cleanup_waits_for_every_task_runs_whatever_happened_and_is_told_what_did(
     name: str, jobs: dict[str, Job]
 ) -> None:
@@ -255,6 +255,7 @@ def test_every_parameter_is_one_that_the_task_knows(name: str, jobs: dict[str, J
         "process_dependencies": tasks.process_dependencies,
         "load_and_validate": tasks.load_and_validate,
         "cleanup": tasks.cleanup,
+        "prune_wheelhouses": tasks.prune_wheelhouses,
         "probe_runtime": probe.probe_runtime,
         "probe_table": probe.probe_table,
     }

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from depload.pipeline import Converted
 
-COMMANDS = ["detect", "convert", "inspect", "verify", "check", "load", "fingerprint", "cleanup", "demo"]
+COMMANDS = ["detect", "convert", "inspect", "verify", "check", "load", "fingerprint", "cleanup", "prune", "demo"]
 
 
 def depload(*words: str, code: int = 0) -> subprocess.CompletedProcess[str]:

@@ -531,7 +531,14 @@ def test_a_pushed_down_job_parameter_is_passed_over_and_a_strange_one_with_a_war
 
 def test_the_installed_wheel_has_an_entry_point_for_every_task() -> None:
     found = {each.name for each in importlib.metadata.distribution("depload").entry_points if each.group == GROUP}
-    assert found == {"process_dependencies", "load_and_validate", "cleanup", "probe_runtime", "probe_table"}
+    assert found == {
+        "process_dependencies",
+        "load_and_validate",
+        "cleanup",
+        "prune_wheelhouses",
+        "probe_runtime",
+        "probe_table",
+    }
 
 
 def test_a_failing_task_is_an_exception_and_not_an_exit(tmp_path: Path) -> None:

@@ -234,6 +234,13 @@ def test_cleanup_removes_the_run_path_and_a_second_one_is_success(converted: Con
     assert list(base.iterdir()) == []
 
 
+def test_cleanup_removes_the_empty_directory_that_one_left_which_was_killed(base: Path) -> None:
+    empty = base / "2b4a7f6e-1b7b-4d3f-9d65-0c4f6ad1b9a1"
+    empty.mkdir(parents=True)
+    assert cleanup(empty).removed
+    assert not empty.exists()
+
+
 def test_cleanup_refuses_everything_that_is_not_a_run_path(converted: Converted, tmp_path: Path, base: Path) -> None:
     run = Path(converted.path)
     link = base / "0b4a7f6e-1b7b-4d3f-9d65-0c4f6ad1b9a1"
@@ -241,8 +248,6 @@ def test_cleanup_refuses_everything_that_is_not_a_run_path(converted: Converted,
     foreign = base / "1b4a7f6e-1b7b-4d3f-9d65-0c4f6ad1b9a1"
     foreign.mkdir()
     (foreign / "precious.txt").write_text("keep me")
-    empty = base / "2b4a7f6e-1b7b-4d3f-9d65-0c4f6ad1b9a1"
-    empty.mkdir()
     renamed = base / "3b4a7f6e-1b7b-4d3f-9d65-0c4f6ad1b9a1"
     renamed.mkdir()
     (renamed / runs.MARKER).write_text((run / runs.MARKER).read_text())
@@ -251,7 +256,6 @@ def test_cleanup_refuses_everything_that_is_not_a_run_path(converted: Converted,
         (tmp_path / "nothing", "its name is not a run's"),
         (link, "not a directory of its own"),
         (foreign, "holds what depload did not put there (precious.txt)"),
-        (empty, "has no run.json that names it"),
         (renamed, "has no run.json that names it"),
     ]:
         with pytest.raises(CleanupError) as raised:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from depload.loading.loader import Loaded, load
     from depload.making.indexes import IndexOptions
     from depload.pipeline import Converted, convert, detect, verify
+    from depload.published.pruning import Pruned, prune
     from depload.published.removal import Cleaned, cleanup
     from depload.reporting.comparison import Comparison
     from depload.reporting.environments import Environment, Process
@@ -37,6 +38,7 @@ __all__ = [
     "Limits",
     "Loaded",
     "Process",
+    "Pruned",
     "Report",
     "Target",
     "__version__",
@@ -47,6 +49,7 @@ __all__ = [
     "fingerprint",
     "from_task",
     "load",
+    "prune",
     "verify",
 ]
 
@@ -64,6 +67,7 @@ _HOMES = {
     "Limits": "standards.archive",
     "Loaded": "loading.loader",
     "Process": "reporting.environments",
+    "Pruned": "published.pruning",
     "Report": "reporting.report",
     "Target": "standards.target",
     "check": "checking.preflight",
@@ -73,6 +77,7 @@ _HOMES = {
     "fingerprint": "checking.survey",
     "from_task": "databricks.tasks",
     "load": "loading.loader",
+    "prune": "published.pruning",
     "verify": "pipeline",
 }
 

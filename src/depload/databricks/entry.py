@@ -63,6 +63,13 @@ def cleanup() -> None:
     tasks.cleanup(**_arguments(tasks.cleanup))
 
 
+def prune_wheelhouses() -> None:
+    """``volume_base_path``; ``older_than``, ``max_size``, ``dry_run``."""
+    from depload.databricks import tasks
+
+    tasks.prune_wheelhouses(**_arguments(tasks.prune_wheelhouses))
+
+
 def probe_runtime() -> None:
     """``volume_base_path``; ``mode``, ``folder``, ``received``, ``largest_mb``."""
     from depload.databricks import probe
@@ -95,5 +102,5 @@ def _of_other_tasks() -> set[str]:
     """What a job parameter may be called that is meant for another task of the job."""
     from depload.databricks import tasks
 
-    verbs = (tasks.process_dependencies, tasks.load_and_validate, tasks.cleanup)
+    verbs = (tasks.process_dependencies, tasks.load_and_validate, tasks.cleanup, tasks.prune_wheelhouses)
     return {name for verb in verbs for name in signature(verb).parameters} | set(_INDEX)

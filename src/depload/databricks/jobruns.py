@@ -70,7 +70,8 @@ class Cleared:
         try:
             base, name = split(path)
             open_store(base, via).rmdir(name)  # one that was begun and never written to is no run path yet
-            cleaned = cleanup(path, via=via)
+            # The tasks that loaded it are done; on Databricks their leases may not be.
+            cleaned = cleanup(path, leased="remove", via=via)
         except DeploadError as error:
             self.faults.append(Fault("cleanup", str(error)))
             return

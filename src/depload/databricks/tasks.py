@@ -1,4 +1,4 @@
-"""The tasks of a job: process_dependencies, load_and_validate, cleanup.
+"""The tasks of a job: process_dependencies, load_and_validate, cleanup; and prune_wheelhouses, of a job of its own.
 
 Each is a function for a thin notebook, with keyword arguments, and an entry point of the same name for a
 ``python_wheel_task`` (module ``entry``). What goes in are parameters, what comes out are task values and a printed
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from depload import Target, convert, load
+from depload import Target, convert, load, prune
 from depload.databricks import jobruns, secrets, validation, values
 from depload.databricks import parameters as given
 from depload.databricks.jobruns import Cleared, Published
@@ -20,17 +20,19 @@ from depload.errors import (
     LoadError,
     MissingWheelhouseError,
     ParameterError,
+    PruneError,
     UnresolvedParameterError,
     ValidationError,
     WheelhouseGoneError,
     WorkerError,
 )
+from depload.reporting import leftovers
 from depload.stores.addresses import open_store, split
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from depload import IndexOptions, Loaded
+    from depload import IndexOptions, Loaded, Pruned
 
 PROCESS = "process_dependencies"
 """The task key that the other tasks expect the first one to have."""
@@ -300,3 +302,33 @@ def _cleared(usable: Mapping[str, str]) -> Cleared:
     if "wheelhouse_path" in usable:
         jobruns.clear_one(usable["wheelhouse_path"], cleared)
     return cleared
+
+
+# --- prune ----------------------------------------------------------------------------------------------------------
+
+
+def prune_wheelhouses(
+    volume_base_path: str,
+    *,
+    older_than: str = "7d",
+    max_size: str | None = None,
+    dry_run: bool | str = False,
+    dbutils: Any = None,
+) -> Pruned:
+    """Remove from the base what is old and not in use, and print what was found and what became of it.
+
+    The parameters are those of ``depload.prune``.
+
+    Raises UnresolvedParameterError, ParameterError, and what ``depload.prune`` raises.
+    """
+    asked = {"older_than": older_than, "max_size": max_size, "dry_run": dry_run}
+    given.refuse_references(volume_base_path=volume_base_path, **asked)
+    given.require(volume_base_path=volume_base_path)
+    only_look = given.flag("dry_run", dry_run)
+    try:
+        pruned = prune(volume_base_path, older_than=older_than, max_size=max_size, dry_run=only_look, via=dbutils)
+    except PruneError as error:
+        print(leftovers.text(error.pruned))
+        raise
+    print(leftovers.text(pruned))
+    return pruned

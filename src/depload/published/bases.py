@@ -37,7 +37,7 @@ _BY_SIZE = frozenset({"run", "probe", "wheel", "conversion"})
 
 
 class _Folder(NamedTuple):
-    """A folder of small files: one with another file in it is left alone, or that file is."""
+    """A folder of small files of depload's."""
 
     name: re.Pattern[str]
     file: re.Pattern[str]
@@ -49,7 +49,7 @@ _WHOLE = (
     _Folder(re.compile(r"probe-[0-9a-f]{12}"), re.compile(r"read-me|from_base_[0-9a-f]{12}\.zip"), "probe"),
     _Folder(leases.CLOCK, leases.CLOCK, "leftover"),
 )
-"""What goes as a whole."""
+"""What goes as a whole, and not at all where it holds another file."""
 _FILE_BY_FILE = (
     _Folder(re.compile(wheelcache.FOLDER), re.compile(r"[0-9a-f]{64}\.(whl|zip|json)"), "wheel"),
     _Folder(re.compile(conversions.FOLDER), re.compile(r"[0-9a-f]{64}\.claim\.json"), "claim"),
@@ -124,6 +124,8 @@ class Look(NamedTuple):
 def _fate(kind: Kind, age: float | None, rules: Rules) -> tuple[Fate, str]:
     if kind == "other":
         return "keep", "not depload's"
+    if age is None and kind == "empty folder":  # volumes do not say how old folders are; one in use is not empty
+        return "remove", "left by a run that was cut short"
     if age is None:
         return "keep", "the store does not say how old it is"
     limit = rules.young if kind in _SOON else rules.older_than
@@ -151,7 +153,7 @@ def _told_apart(look: Look, entry: Entry) -> Iterator[Found]:
     elif _JOB.fullmatch(name):
         yield from _job(look, entry)
     elif whole := [folder for folder in _WHOLE if folder.name.fullmatch(name)]:
-        yield _whole(look, whole[0], entry)
+        yield from _whole(look, whole[0], entry)
     elif any(folder.name.fullmatch(name) for folder in _FILE_BY_FILE):
         yield from _files(look, entry)
     else:
@@ -201,10 +203,19 @@ def _job(look: Look, about: Entry) -> Iterator[Found]:
             yield _run(look, key, entry)
 
 
-def _whole(look: Look, folder: _Folder, about: Entry) -> Found:
+def _whole(look: Look, folder: _Folder, about: Entry) -> Iterator[Found]:
+    """A folder that goes as one; what a probe has published in it goes before it."""
     entries = look.store.list(about.name)
-    if not entries:
-        return look.found(about.name, "empty folder", 0, about.modified)
+    published = [entry for entry in entries if entry.is_directory and runs.is_run_name(entry.name)]
+    if published and folder.kind == "probe":
+        yield from (_run(look, f"{about.name}/{entry.name}", entry) for entry in published)
+    elif entries:
+        yield _folder(look, folder, about, entries)
+    else:
+        yield look.found(about.name, "empty folder", 0, about.modified)
+
+
+def _folder(look: Look, folder: _Folder, about: Entry, entries: Sequence[Entry]) -> Found:
     total = sum(entry.size for entry in entries)
     if strange := [entry.name for entry in entries if not _is_file(look, about.name, entry, folder.file)]:
         return replace(look.other(about.name, about, f"it holds {strange[0]}"), size=total)

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import errno
 import json
 import os
+import re
 import socket
 import threading
 import time
@@ -34,8 +36,16 @@ if TYPE_CHECKING:
     from depload.published.wheelcache import WheelCache
 FOLDER = "conversions"
 _FAILURE_COUNTS = dt.timedelta(minutes=10)
-_REMEMBERED = ("ResolutionError", "BuildError", "HashMismatchError", "InvalidWheelError")
-"""What is the source's own fault; a host that does not answer may answer the next time."""
+_REMEMBERED = ("ResolutionError", "BuildError")
+"""What is the source's own fault; a host that does not answer, or a file that arrived altered, may be right next time."""
+_MACHINE = tuple(
+    os.strerror(number)
+    for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
+)
+_PASSING = re.compile(
+    "|".join(map(re.escape, (*_MACHINE, "invalid package format", "Failed to read", "Failed to fetch"))), re.IGNORECASE
+)
+"""What such an error says that is not the source's fault either: a full disk, a file that was cut off."""
 
 RENEWAL = 10.0
 """Seconds between two renewals of a claim."""
@@ -152,7 +162,7 @@ class Conversions:
     def remember_failure(self, error: DeploadError) -> None:
         """Keep an error that would come again."""
         name = type(error).__name__
-        if name in _REMEMBERED:
+        if name in _REMEMBERED and not _PASSING.search(str(error)):
             arguments = [_written(each) for each in error.args]
             data = {"error": name, "arguments": arguments, "at": _now().isoformat(timespec="seconds")}
             with contextlib.suppress(StoreError):

@@ -101,11 +101,11 @@ def _clock(store: Store) -> Clock:
 
 
 def remove(store: Store, found: Sequence[Found], rules: Rules, clock: Clock) -> list[Found]:
-    """Remove what is to go, and the folders of job runs that are empty then; a fault is kept and stops nothing."""
+    """Remove what is to go, and the folders that this empties; a fault is kept and stops nothing."""
     look = Look(store, rules, clock)
     with ThreadPoolExecutor(bases.AT_ONCE) as pool:
         done = list(pool.map(partial(_removed, look), found))
-    emptied = {each.key.rpartition("/")[0] for each in done if each.fate == "remove" and each.key.startswith("job-")}
+    emptied = {each.key.rpartition("/")[0] for each in done if each.fate == "remove"}
     return [*done, *(fault for folder in sorted(emptied - {""}) for fault in _closed(look, folder))]
 
 
@@ -128,6 +128,7 @@ def _removed(look: Look, found: Found) -> Found:
 def _run_removed(look: Look, found: Found) -> Found:
     entries = look.store.list(found.key)
     if not entries:  # somebody else's cleanup was quicker
+        look.store.rmdir(found.key)
         return found
     again = bases.run_path(look, found.key, entries)
     if again.fate == "in use":
@@ -139,7 +140,7 @@ def _run_removed(look: Look, found: Found) -> Found:
 
 
 def _closed(look: Look, folder: str) -> Iterator[Found]:
-    """Remove the folder of a job run if it is empty; only a fault is told."""
+    """Remove a folder if it is empty; only a fault is told."""
     try:
         look.store.rmdir(folder)
     except StoreError as error:

@@ -92,10 +92,11 @@ def publish(store: Store, file: Path, manifest: Manifest, moved: Moved | None = 
         store.write(f"{run}/{MARKER}", _json(started))
         with holds.held(store, run, "publish", beside=MARKER):
             transfers.send(store, f"{run}/{name}", file, sha256, moved)
-            store.write(f"{run}/{MANIFEST}", _json(outer))
+            transfers.write(store, f"{run}/{MANIFEST}", _json(outer))
     except BaseException:
         with contextlib.suppress(Exception):
-            store.remove(run)
+            for key in (f"{run}/{MANIFEST}", f"{run}/{name}", run):  # the marker last, so that it is known whose it is
+                store.remove(key)
         raise
     key = f"{run}/{name}"
     return Run(store.location(run), store.path(key) or file, manifest, sha256, store.location(key))
@@ -232,7 +233,17 @@ def _outer_manifest(store: Store, name: str, text: str) -> dict[str, Any]:
 
 
 def check(run: Run) -> None:
-    """Compare the published file with its manifest; raises AlteredWheelhouseError, which names what differs."""
+    """Compare the published file with its manifest; raises AlteredWheelhouseError, which names what differs.
+
+    MissingWheelhouseError where it is removed right now.
+    """
+    try:
+        _compare(run)
+    except FileNotFoundError:
+        raise MissingWheelhouseError(run.path) from None
+
+
+def _compare(run: Run) -> None:
     if run.sha256 is None or sha256_of(run.file) != run.sha256:
         try:
             wheelhouse.check_hashes(run.file)  # names the members that differ

@@ -15,7 +15,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from depload.errors import StoreError
+from depload.errors import StoreError, TransferError
 from depload.stores import transfers
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class WheelCache:
     def __init__(self, store: Store) -> None:
         self.store = store
         self._lock = threading.Lock()
-        self._names: frozenset[str] | None = None
+        self._sizes: dict[str, int] | None = None
 
     def take(self, sha256: str, to: Path) -> bool:
         """Put the file with that hash at ``to``, if it is here."""
@@ -47,15 +47,16 @@ class WheelCache:
             transfers.receive(self.store, f"{FOLDER}/{name}", to, sha256)
             return True
         to.unlink(missing_ok=True)
+        self._listed().pop(name, None)  # so that it is written anew
         return False
 
     def keep(self, files: Iterable[tuple[Path, str]]) -> None:
         """Keep files by their hashes; what is here already is not written again."""
-        missing = {f"{sha256}{path.suffix}": (path, sha256) for path, sha256 in files}
-        missing = {name: both for name, both in missing.items() if name not in self._listed()}
+        named = {f"{sha256}{path.suffix}": (path, sha256) for path, sha256 in files}
         with ThreadPoolExecutor(_AT_ONCE) as pool:
-            for name, (path, sha256) in missing.items():
-                pool.submit(self._keep, name, path, sha256)
+            for name, (path, sha256) in named.items():
+                if self._listed().get(name) != path.stat().st_size:  # else what was cut short would stay so
+                    pool.submit(self._keep, name, path, sha256)
 
     def built(self, digest: str, to: Path) -> Path | None:
         """The wheel that was built of the sources with that digest, in the directory ``to``."""
@@ -76,14 +77,19 @@ class WheelCache:
             self.store.write(f"{FOLDER}/{digest}.json", about.encode())
 
     def _keep(self, name: str, path: Path, sha256: str) -> None:
-        with contextlib.suppress(StoreError, OSError):
+        try:
             transfers.send(self.store, f"{FOLDER}/{name}", path, sha256)
+        except TransferError:  # another process may be writing it
+            pass
+        except (StoreError, OSError):
+            with contextlib.suppress(StoreError):  # half a file on a full disk is of no use to anybody
+                self.store.remove(f"{FOLDER}/{name}")
 
-    def _listed(self) -> frozenset[str]:
-        """What was here when it was first asked for."""
+    def _listed(self) -> dict[str, int]:
+        """What was here when it was first asked for, with its sizes, but for what turned out to be damaged."""
         with self._lock:
-            if self._names is None:
-                self._names = frozenset()
+            if self._sizes is None:
+                self._sizes = {}
                 with contextlib.suppress(StoreError):
-                    self._names = frozenset(entry.name for entry in self.store.list(FOLDER))
-            return self._names
+                    self._sizes = {entry.name: entry.size for entry in self.store.list(FOLDER)}
+            return self._sizes

@@ -41,6 +41,7 @@ _NAMES = {
     "wheel": re.compile(r"[^\s/\\]{1,251}\.whl"),
     "bytecode": re.compile(r"bytecode/[^\s/\\]{1,251}\.zip"),
 }
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # what is written here; others raise errors of their own
 _UNREADABLE = (OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)  # zipfile's ways
 
 
@@ -327,9 +328,12 @@ def read(path: Path) -> Manifest:
 
 
 def _manifest_in(opened: zipfile.ZipFile) -> bytes:
-    if opened.getinfo(activation.MANIFEST).file_size > _LONGEST_MANIFEST:
+    info = opened.getinfo(activation.MANIFEST)
+    if info.file_size > _LONGEST_MANIFEST:
         raise ValueError(f"it has more than {_LONGEST_MANIFEST:,} bytes")
-    return opened.read(activation.MANIFEST)
+    if info.compress_type not in _METHODS:
+        raise ValueError(f"it is compressed by method {info.compress_type}")
+    return opened.read(info)
 
 
 def unpack_wheels(path: Path, to: Path) -> Iterator[Path]:
@@ -353,7 +357,7 @@ def check_hashes(path: Path) -> Manifest:
 def _faults(path: Path, manifest: Manifest) -> Iterator[Fault]:
     if _digest(manifest.target, manifest.wheels, manifest.bytecode) != manifest.digest:
         yield Fault(activation.MANIFEST, "the digest is not that of the wheels it lists")
-    if costly := archive.bombs(path):
+    if costly := archive.hostile(path):
         yield from costly
         return  # hashing the members would take as long as somebody chose
     expected = dict(manifest.others)
@@ -373,6 +377,8 @@ def _faults(path: Path, manifest: Manifest) -> Iterator[Fault]:
 def _difference(opened: zipfile.ZipFile, name: str, expected: str) -> str | None:
     digest = hashlib.sha256()
     try:
+        if (method := opened.getinfo(name).compress_type) not in _METHODS:
+            return f"is compressed by method {method}, and was not when it was published"
         with opened.open(name) as member:
             while data := member.read(wheels.CHUNK):
                 digest.update(data)

@@ -76,6 +76,8 @@ class Report(Fingerprint):
     isolation: str = "shared"
     """``shared``: in the application's own Python workers; ``process``: in Python workers of its own."""
     warnings: tuple[str, ...] = ()
+    lease: str = ""
+    """Why no lease says that the run path is in use; empty where one does."""
 
     title = "loaded"
 
@@ -86,6 +88,7 @@ class Report(Fingerprint):
             "delivery": self.delivery,
             "isolation": self.isolation,
             "digest": self.digest,
+            **({"lease": self.lease} if self.lease else {}),
         }
 
     def brought(self) -> Mapping[str, str]:
@@ -102,6 +105,7 @@ class Report(Fingerprint):
             "digest": self.digest,
             "delivery": self.delivery,
             "isolation": self.isolation,
+            "lease": self.lease,
             "warnings": list(self.warnings),
             "packages": dict(self.packages),
             **super().to_json(),

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from depload.errors import ArchiveError, Fault, UnrecognisedSourceError
+from depload.errors import ArchiveError, Fault, RequirementsError, UnrecognisedSourceError
 from depload.source import imports, installed, layouts
 from depload.source.imports import Module
+from depload.standards import toml
 
 Format = Literal["requirements", "pure_python", "packaged", "wheels", "mixed", "nested"]
 Kind = Literal["requirements", "pylock", "modules", "project", "sdist", "wheel", "installed"]
@@ -94,10 +95,11 @@ def detect(
     from, and what ``opener`` raises.
     """
     walk = _Walk(opener, depth, _Place(source, ""))
-    if only is not None:
-        walk.single(only)
-    else:
-        walk.all()
+    try:
+        walk.single(only) if only is not None else walk.all()
+    except RecursionError:
+        why = "its folders or projects lead to one another too deeply"
+        raise UnrecognisedSourceError(label or (only or source).name, why) from None
     if not walk.roots:
         raise UnrecognisedSourceError(label or (only or source).name, walk.nothing())
     roots = tuple(sorted(walk.roots, key=lambda root: (root.path.count("!"), root.path, root.kind)))
@@ -158,6 +160,7 @@ class _Walk:
     warnings: list[str] = field(default_factory=list)
     _seen: bool = False
     _anchors: list[_Anchor] = field(default_factory=list)
+    _projects: set[Path] = field(default_factory=set)
     _claimed: set[Path] = field(default_factory=set)
     """Files of installed packages, and the folders that hold them."""
 
@@ -247,8 +250,9 @@ class _Walk:
 
     def _project(self, folder: Path) -> None:
         """A project owns what lies below it; beside its own files only lists, wheels and what it declares count."""
-        if any(root.kind == "project" and root.location == folder for root in self.roots):
+        if folder in self._projects:
             return
+        self._projects.add(folder)
         self._add("project", folder)
         entries = self._entries(folder, say=False)
         self._lists(folder, entries, of_project=True)
@@ -362,6 +366,9 @@ class _Walk:
         return True
 
     def _add(self, kind: Kind, location: Path, files: tuple[Path, ...] = ()) -> None:
+        if kind == "pylock" and location.stat().st_size > toml.LONGEST:
+            shown = self.place.show(location)
+            raise RequirementsError(shown, [Fault(shown, f"a lock of more than {toml.LONGEST:,} bytes is not read")])
         self.roots.append(Root(kind, self.place.show(location), location, self.place.top, files))
 
     def _ignore(self, entry: Path, why: str) -> None:

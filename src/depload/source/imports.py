@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 _PROVIDED = {"pyspark", "py4j", "databricks", "dbutils", "dbruntime", "IPython"}  # by every runtime
 _ELSEWHERE = re.compile(r"'(?:TYPE_CHECKING|version_info|platform)'")
+# Parsing takes some 800 bytes of memory a byte of the densest source, and 5 s a MB of it.
+_LARGEST, _MOST = 512 * 1024, 4 * 1024 * 1024  # bytes: of one module, and of all of a source
 _READY = re.compile(r"'(?:ImportError|ModuleNotFoundError|Exception|BaseException)'")
 
 
@@ -31,16 +33,30 @@ class Module:
 def names(file: Path) -> list[tuple[int, str]]:
     """Line and first name of each absolute import that must work; none where the file cannot be read as Python."""
     tree = _parsed(file)
-    return list(_collected(tree.body)) if isinstance(tree, ast.Module) else []
+    try:
+        return list(_collected(tree.body)) if isinstance(tree, ast.Module) else []
+    except RecursionError:  # an expression of thousands of terms
+        return []
+
+
+def bearable(files: Iterable[Path]) -> Iterator[Path]:
+    """Of the files those that are looked into: no giants, and no more than a few MB of them."""
+    left = _MOST
+    for file in files:
+        size = file.stat().st_size if file.is_file() else _MOST
+        if size <= min(left, _LARGEST):
+            left -= size
+            yield file
 
 
 def unprovided(modules: Iterable[Module], provided: set[str]) -> list[str]:
     """Imports that neither Python, the modules themselves, a runtime nor ``provided`` has: a sentence for each name."""
     modules = tuple(modules)
+    looked_into = set(bearable(module.file for module in modules))
     known = set(sys.stdlib_module_names) | _PROVIDED | provided | {"user_modules"}
     beside = _importable(modules)
     found: dict[str, list[str]] = defaultdict(list)
-    for module in modules:
+    for module in (module for module in modules if module.file in looked_into):
         for line, name in names(module.file):
             if name not in known and not beside[name] & _folders(module.below):
                 found[name].append(f"{module.label}:{line}")
@@ -49,7 +65,9 @@ def unprovided(modules: Iterable[Module], provided: set[str]) -> list[str]:
 
 def unreadable(modules: Iterable[Module]) -> list[str]:
     """Modules that this Python cannot parse: a sentence each."""
-    parsed = ((module, _parsed(module.file)) for module in modules)
+    modules = tuple(modules)
+    looked_into = set(bearable(module.file for module in modules))
+    parsed = ((module, _parsed(module.file)) for module in modules if module.file in looked_into)
     return [_mistake(module, error) for module, error in parsed if not isinstance(error, ast.Module)]
 
 
@@ -92,14 +110,17 @@ def _parsed(file: Path) -> ast.Module | Exception:
 
 
 def _collected(body: Iterable[ast.stmt]) -> Iterator[tuple[int, str]]:
-    for node in body:
+    """In the order of the lines; without recursion, as each ``elif`` is a level."""
+    left = list(reversed([*body]))
+    while left:
+        node = left.pop()
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name.split(".")[0]) for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
             yield node.lineno, node.module.split(".")[0]
         elif not _optional(node):
-            for name in ("body", "orelse", "finalbody"):
-                yield from _collected(child for child in getattr(node, name, ()) if isinstance(child, ast.stmt))
+            below = (child for name in ("body", "orelse", "finalbody") for child in getattr(node, name, ()))
+            left += reversed([child for child in below if isinstance(child, ast.stmt)])
 
 
 def _optional(node: ast.stmt) -> bool:

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
+import gzip
+import io
 import os
 import re
-import sys
 import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from depload.source import imports, installed
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from depload.standards import toml
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -61,6 +58,9 @@ PYLOCK = re.compile(r"pylock(?:\.[^.]+)?\.toml")  # PEP 751, "File Name"
 _SDIST = re.compile(r"[A-Za-z0-9][\w.]*(?:-[\w.]+)*-\d[\w.!+]*\.tar\.gz")
 _BUILDS = re.compile(r"\b(?:setuptools|distutils|skbuild|cpp_extension)\b")  # what a setup.py that is one imports
 _MOST_MEMBERS = 1000  # of a .tar.gz, looked at to see whether it is an sdist
+_MOST_UNPACKED, _LARGEST_RECORD = 1 << 30, 1 << 20  # bytes of one that are passed, and of one header of tar's
+_LONGEST_TEXT = 1 << 20  # bytes of a pyproject.toml, setup.py or setup.cfg
+_LONGEST_PATH, _MOST_PATTERNS = 1024, 100
 
 
 def junk(entry: Path) -> str | None:
@@ -70,6 +70,8 @@ def junk(entry: Path) -> str | None:
         return "a link"
     if entry.is_dir():
         return _junk_folder(entry)
+    if not entry.is_file():
+        return "neither a file nor a folder"
     if name.startswith("._"):
         return "macOS metadata"
     if name.endswith((".pyc", ".pyo")):
@@ -136,15 +138,26 @@ def is_wheelhouse(folder: Path) -> bool:
 
 def is_project(folder: Path) -> bool:
     """Whether a folder can be built: a setup.py, or configuration that is not only some tool's."""
-    if (folder / "pyproject.toml").is_file():
+    if _is_file(folder / "pyproject.toml"):
         data = _toml(folder / "pyproject.toml")
         if "project" in data or "build-system" in data or "poetry" in _table(data, "tool"):
             return True
-    if (folder / "setup.py").is_file() and _BUILDS.search((folder / "setup.py").read_text("utf-8", "replace")):
+    if _is_file(folder / "setup.py") and _BUILDS.search(_text(folder / "setup.py")):
         return True
-    if (folder / "setup.cfg").is_file():
-        return bool(re.search(r"(?m)^\[metadata\]", (folder / "setup.cfg").read_text("utf-8", "replace")))
+    if _is_file(folder / "setup.cfg"):
+        return bool(re.search(r"(?m)^\[metadata\]", _text(folder / "setup.cfg")))
     return False
+
+
+def _is_file(path: Path) -> bool:
+    """Whether a file is there, rather than a link, which may lead out of the source."""
+    return path.is_file() and not path.is_symlink()
+
+
+def _text(file: Path) -> str:
+    """As much of a file as somebody could have written by hand."""
+    with file.open("rb") as opened:
+        return opened.read(_LONGEST_TEXT).decode("utf-8", "replace")
 
 
 def is_sdist(file: Path) -> bool:
@@ -152,7 +165,8 @@ def is_sdist(file: Path) -> bool:
     if not _SDIST.fullmatch(file.name):
         return False
     wanted = {"PKG-INFO", "pyproject.toml", "setup.py"}
-    with contextlib.suppress(OSError, EOFError, tarfile.TarError, ValueError), tarfile.open(file) as opened:
+    # Of hostile headers tarfile raises RecursionError, OverflowError, zlib.error and others; all mean that it is none.
+    with contextlib.suppress(Exception), _Bounded(file) as data, tarfile.open(fileobj=data, mode="r:") as opened:
         for _, member in zip(range(_MOST_MEMBERS), opened, strict=False):
             parts = member.name.removeprefix("./").split("/")
             if len(parts) == 2 and parts[1] in wanted:  # noqa: PLR2004 - name-version/file
@@ -160,13 +174,28 @@ def is_sdist(file: Path) -> bool:
     return False
 
 
+class _Bounded(gzip.GzipFile):
+    """A .gz that nobody vouches for: it unpacks so far and no further, and hands out no large piece at once."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        if size is None or not 0 <= size <= _LARGEST_RECORD or self.tell() + size > _MOST_UNPACKED:
+            raise tarfile.ReadError("it unpacks to more than an sdist would")
+        return super().read(size)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        if not 0 <= offset <= _MOST_UNPACKED:
+            raise tarfile.ReadError("it unpacks to more than an sdist would")
+        return super().seek(offset, whence)
+
+
 def _toml(file: Path) -> dict[str, Any]:
     """A TOML file; one that cannot be read is left to the build backend, whose message is better than ours."""
     try:
-        data: dict[str, Any] = tomllib.loads(file.read_text("utf-8-sig"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError):
+        with file.open("rb") as opened:
+            data = opened.read(_LONGEST_TEXT + 1)
+        return toml.read(data.decode("utf-8-sig")) if len(data) <= _LONGEST_TEXT else {"project": {}}
+    except ValueError:
         return {"project": {}}
-    return data
 
 
 def _table(data: Any, *keys: str) -> dict[str, Any]:  # noqa: ANN401 - of anybody's TOML
@@ -178,7 +207,7 @@ def _table(data: Any, *keys: str) -> dict[str, Any]:  # noqa: ANN401 - of anybod
 
 def workspace_members(folder: Path) -> Iterator[Path]:
     """Projects that a uv workspace declares below its root (uv documentation, "Workspaces")."""
-    if not (folder / "pyproject.toml").is_file():
+    if not _is_file(folder / "pyproject.toml"):
         return
     workspace = _table(_toml(folder / "pyproject.toml"), "tool", "uv", "workspace")
     members, excluded = (_patterns(workspace.get(key)) for key in ("members", "exclude"))
@@ -191,21 +220,28 @@ def workspace_members(folder: Path) -> Iterator[Path]:
 
 def path_dependencies(folder: Path) -> Iterator[Path]:
     """Projects and wheels beside a project that it declares by path, as uv and Poetry let it."""
-    if not (folder / "pyproject.toml").is_file():
+    if not _is_file(folder / "pyproject.toml"):
         return
     tool = _table(_toml(folder / "pyproject.toml"), "tool")
     for declared in (_table(tool, "uv", "sources"), _table(tool, "poetry", "dependencies")):
         for value in declared.values():
             for choice in value if isinstance(value, list) else [value]:  # one for each marker
                 path = choice.get("path") if isinstance(choice, dict) else None
-                if isinstance(path, str):
+                if isinstance(path, str) and len(path) <= _LONGEST_PATH and path.isprintable():
                     yield Path(os.path.realpath(folder / path))
 
 
 def _patterns(value: object) -> list[str]:
-    """What is a glob of something below."""
+    """What is a glob of something below, and not one that takes for ever: each ``**`` walks the whole tree."""
     patterns = [each for each in value if isinstance(each, str)] if isinstance(value, list) else []
-    return [each for each in patterns if each and not each.startswith("/") and ".." not in each.split("/")]
+    return [each for each in patterns[:_MOST_PATTERNS] if _is_pattern(each)]
+
+
+def _is_pattern(text: str) -> bool:
+    parts = text.split("/")
+    below = text.isprintable() and not text.startswith("/") and ".." not in parts
+    deep = [part for part in parts if "**" in part]
+    return bool(text) and len(text) <= _LONGEST_PATH and below and deep in ([], ["**"])
 
 
 def wraps(folder: Path) -> bool:
@@ -214,8 +250,8 @@ def wraps(folder: Path) -> bool:
         return True
     if (folder / "__init__.py").exists():
         return False
-    modules = (file for file in folder.rglob("*.py") if file.is_file())
-    return not any(name == folder.name for file in modules for _, name in imports.names(file))
+    modules = (file for file in sorted(folder.rglob("*.py")) if file.is_file() and not file.is_symlink())
+    return not any(name == folder.name for file in imports.bearable(modules) for _, name in imports.names(file))
 
 
 def between(file: Path, folder: Path) -> Iterator[Path]:

@@ -18,7 +18,7 @@ import unicodedata
 import zipfile
 import zlib
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from depload.errors import ArchiveError, Fault, StoreError
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
-__all__ = ["Limits", "extract", "inspect"]
+__all__ = ["Limits", "extract", "hostile", "inspect"]
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,7 @@ _LONGEST_NAME = 255  # bytes: every usual file system
 _LONGEST_PATH = 1024  # bytes: PATH_MAX is 1024 on macOS and 4096 on Linux, and the directory comes on top
 _DEEPEST_PATH = 100  # folders: shutil.rmtree before Python 3.13 recurses, and holds a descriptor for each
 _LONGEST_ENTRY = 8 * 1024  # bytes of name, extra field and comment: the format's 192 KiB would fill the memory
+_LONGEST_TABLE = 64 * 1024**2  # bytes of all entries, which zipfile reads at once: 100,000 of them take about 12 MiB
 
 _END = struct.Struct("<4s4H2LH")  # end of central directory record, APPNOTE 4.3.16
 _END64 = struct.Struct("<4sQ2H2L4Q")  # its zip64 form, 4.3.14
@@ -89,8 +90,23 @@ def inspect(path: Path, limits: Limits = _DEFAULT) -> tuple[Fault, ...]:
         return (Fault("", str(damage)),)
 
 
-def extract(path: Path, to: Path, limits: Limits = _DEFAULT) -> None:
+def hostile(path: Path, limits: Limits = _DEFAULT) -> tuple[Fault, ...]:
+    """Of what ``inspect`` finds only what would do harm: names that lead elsewhere, and costs out of all proportion.
+
+    It is for archives that must be taken as they are, the wheels of an index, links and names in two cases included.
+    """
+    try:
+        with _opened(path, limits) as archive:
+            unsafe = (_fault(member, what) for member in archive.members if (what := _unsafe(member)))
+            return (*unsafe, *_misplaced(archive), *_excessive(archive, limits))
+    except _DamageError as damage:
+        return (Fault("", str(damage)),)
+
+
+def extract(path: Path, to: Path, limits: Limits = _DEFAULT) -> Limits:
     """Extract ``path`` into ``to``, a directory that is empty or not there yet: every member, or nothing.
+
+    Returns what is left of ``limits`` for the zips inside, so that a zip of zips may not ask for more than one zip may.
 
     Raises:
         ArchiveError: with every fault.
@@ -101,8 +117,16 @@ def extract(path: Path, to: Path, limits: Limits = _DEFAULT) -> None:
             _refuse(path, _faults(archive, limits))
             with _storing(to), _all_or_nothing(to):
                 _refuse(path, list(_extracted(archive, to)))
+            return _left(archive, limits)
     except _DamageError as damage:
         raise ArchiveError(str(path), [Fault("", str(damage))]) from damage
+
+
+def _left(archive: _Archive, limits: Limits) -> Limits:
+    """The limits less what the archive took; its own size bounds what all that lies in it may unpack to."""
+    most = min(limits.size, max(_RATIO_FLOOR, archive.size * limits.ratio))
+    taken = sum(member.file_size for member in archive.members)
+    return replace(limits, members=limits.members - len(archive.members), size=max(0, most - taken))
 
 
 def _refuse(path: Path, faults: Sequence[Fault]) -> None:
@@ -204,6 +228,8 @@ def _end_record(tail: bytes) -> int:
 
 def _count(file: BinaryIO, claimed: int, at: int, end: int, most: int) -> None:
     """Count the members, for the end record may lie, and zipfile makes an object of each before one can look."""
+    if end - at > _LONGEST_TABLE and claimed <= most:
+        raise _DamageError(f"its table of members has {end - at:,} bytes; more than {_LONGEST_TABLE:,} are not read")
     found = 0
     while at < end and max(found, claimed) <= most:
         file.seek(at)
@@ -254,8 +280,12 @@ def _looks_like(head: bytes) -> str:
 
 def _faults(archive: _Archive, limits: Limits) -> list[Fault]:
     members = archive.members
-    faults = [_fault(member, what) for member in members for rule in _RULES if (what := rule(member))]
-    faults += _collisions((member for member in members if not _unsafe(member)), limits.members)
+    unsafe = {id(member): what for member in members if (what := _unsafe(member))}
+    faults = []
+    for member in members:
+        said = (unsafe.get(id(member)), *(rule(member) for rule in _RULES))
+        faults += [_fault(member, what) for what in said if what]
+    faults += _collisions((member for member in members if id(member) not in unsafe), limits.members)
     return [*faults, *_misplaced(archive), *_excessive(archive, limits)]
 
 
@@ -290,8 +320,14 @@ _NAME_RULES: tuple[tuple[str, Callable[[str], object]], ...] = (
 )
 
 
+# What nearly every member of nearly every archive is called; it breaks no rule, and this is ten times as fast.
+_PLAIN = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9_.+-]*/){0,20}[A-Za-z0-9_][A-Za-z0-9_.+-]*/?")
+
+
 def _unsafe(member: zipfile.ZipInfo) -> str | None:
     """Why the path of ``member`` may not be extracted ("Zip Slip", CVE-2018-1002200), or None."""
+    if len(member.filename) <= _LONGEST_NAME and _PLAIN.fullmatch(member.filename):
+        return None
     return next((what for what, breaks in _NAME_RULES if breaks(member.filename)), None)
 
 
@@ -333,11 +369,13 @@ def _packed_otherwise(member: zipfile.ZipInfo) -> str | None:
     return None
 
 
-_RULES: tuple[Callable[[zipfile.ZipInfo], str | None], ...] = (_unsafe, _special, _encrypted, _packed_otherwise)
+_RULES: tuple[Callable[[zipfile.ZipInfo], str | None], ...] = (_special, _encrypted, _packed_otherwise)
 
 
 def _folded(part: str) -> str:
     """What a disk that ignores case takes ``part`` for: canonical caseless matching (Unicode 3.13, D145)."""
+    if part.isascii():
+        return part.lower()
     return unicodedata.normalize("NFD", unicodedata.normalize("NFD", part).casefold())
 
 

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import posixpath
 import re
-import sys
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from packaging.markers import InvalidMarker, Marker, UndefinedEnvironmentName
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.markers import Marker
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from depload.standards import requirements, toml
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -25,6 +22,10 @@ if TYPE_CHECKING:
 
     from depload.standards.target import Target
 
+_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,200}[A-Za-z0-9])?")  # core metadata, "Name"
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_LONGEST_LOCATION, _LONGEST_NAME = 4096, 255
+_LONGEST_SHOWN = 200
 # PEP 751's addition to markers, which packaging knows from version 25 on.
 _MEMBERSHIP = re.compile(r"""(['"])(?P<name>[^'"]*)\1\s+(?P<no>not\s+)?in\s+(?P<of>extras|dependency_groups)\b""")
 
@@ -71,12 +72,12 @@ class InvalidLockError(ValueError):
 def read(text: str, target: Target) -> tuple[LockedPackage, ...]:
     """The packages of a lock that ``target`` needs. Raises InvalidLockError with everything that is wrong."""
     try:
-        data = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        data = toml.read(text)
+    except ValueError as error:
         raise InvalidLockError(f"not TOML: {error}") from error
     version = _get(data, "lock-version", str, "the lock")
     if version.split(".")[0] != "1":
-        raise InvalidLockError(f"lock-version is {version!r}, expected 1.x")
+        raise InvalidLockError(f"lock-version is {_shown(version)!r}, expected 1.x")
     _check_target(data, target)
     groups = frozenset(map(str, _get(data, "default-groups", list, "the lock", default=[])))
     rows = enumerate(_get(data, "packages", list, "the lock"))
@@ -103,17 +104,21 @@ def _check_target(data: Mapping[str, Any], target: Target) -> None:
     _check_python(data, "the lock", target)
     environments = _get(data, "environments", list, "the lock", default=[])
     if environments and not any(_holds(str(marker), "environments", target) for marker in environments):
-        raise InvalidLockError(f"environments has {' and '.join(map(repr, environments))}, the target is {target}")
+        named = _shown(" and ".join(map(repr, environments)))
+        raise InvalidLockError(f"environments has {named}, the target is {target}")
 
 
 def _check_python(row: Mapping[str, Any], where: str, target: Target) -> None:
     wanted = _get(row, "requires-python", str, where, default="")
+    if not wanted:
+        return
     try:
         specifiers = SpecifierSet(wanted)
-    except InvalidSpecifier as error:
-        raise InvalidLockError(f"{where}: requires-python: {error}") from error
-    if not target.meets(specifiers):
-        raise InvalidLockError(f"{where}: requires-python is {wanted}, the target is {target}")
+        fits = target.meets(specifiers)
+    except ValueError as error:  # of numbers with thousands of digits too
+        raise InvalidLockError(f"{where}: requires-python: {_shown(str(error))}") from error
+    if not fits:
+        raise InvalidLockError(f"{where}: requires-python is {_shown(wanted)}, the target is {target}")
 
 
 def _applies(row: object, where: str, target: Target, groups: frozenset[str]) -> TypeGuard[dict[str, Any]]:
@@ -131,9 +136,15 @@ def _holds(marker: str, where: str, target: Target, groups: frozenset[str] = fro
         return "python_version >= '0'" if inside != bool(match["no"]) else "python_version < '0'"
 
     try:
-        return Marker(_MEMBERSHIP.sub(judged, marker)).evaluate({**target.environment(), "extra": ""})
-    except (InvalidMarker, UndefinedEnvironmentName) as error:
-        raise InvalidLockError(f"{where}: {str(error).splitlines()[0]}") from error
+        return Marker(_MEMBERSHIP.sub(judged, marker)).evaluate({**_environment(target), "extra": ""})
+    except (ValueError, LookupError, RecursionError) as error:  # what cannot be read, and what cannot be compared
+        raise InvalidLockError(f"{where}: {_shown(str(error).partition(chr(10))[0])}") from error
+
+
+@functools.lru_cache(maxsize=4)
+def _environment(target: Target) -> dict[str, str]:
+    """Asked for once a marker, of which a lock may have tens of thousands."""
+    return target.environment()
 
 
 def _twice(packages: Iterable[LockedPackage]) -> Iterator[str]:
@@ -146,7 +157,10 @@ def _twice(packages: Iterable[LockedPackage]) -> Iterator[str]:
 
 
 def _package(row: Mapping[str, Any], where: str, target: Target) -> LockedPackage:
-    name = canonicalize_name(_get(row, "name", str, where))
+    said = _get(row, "name", str, where)
+    if not _NAME.fullmatch(said):
+        raise InvalidLockError(f"{where} has a name that is none: {_shown(said)!r}")
+    name = canonicalize_name(said)
     where = f"{where} ({name})"
     version = _get(row, "version", str, where, default=None)
     _check_python(row, where, target)
@@ -168,6 +182,8 @@ def _directory(row: object, where: str) -> str:
         raise InvalidLockError(f"{where} is not a table")
     _refuse_subdirectory(row, where)
     path: str = _get(row, "path", str, where)
+    if why := _unusable_location(path):
+        raise InvalidLockError(f"{where} {why}")
     return path
 
 
@@ -181,6 +197,8 @@ def _files(row: Mapping[str, Any], where: str, name: str) -> Iterator[LockedFile
         file = _file(wheel, f"{where}.wheels[{at}]")
         if canonicalize_name(file.filename.partition("-")[0]) != name:
             raise InvalidLockError(f"{where}.wheels[{at}]: {file.filename} is not a wheel of {name}")
+        if not file.is_wheel:
+            raise InvalidLockError(f"{where}.wheels[{at}]: {file.filename} is not a wheel's file name")
         yield file
     for key in ("archive", "sdist"):
         if key in row:
@@ -195,12 +213,57 @@ def _file(row: object, where: str) -> LockedFile:
     location = _get(row, "path", str, where, default="") or _get(row, "url", str, where)
     hashes = _get(row, "hashes", dict, where, default={})
     size = _get(row, "size", int, where, default=None)
-    return LockedFile(
-        location=location,
-        filename=_get(row, "name", str, where, default="") or posixpath.basename(unquote(urlsplit(location).path)),
-        sha256=_get(hashes, "sha256", str, f"{where}.hashes").lower() if "sha256" in hashes else None,
-        size=size,
-    )
+    filename = _get(row, "name", str, where, default="") or _basename(location, where)
+    sha256 = _get(hashes, "sha256", str, f"{where}.hashes").lower() if "sha256" in hashes else None
+    for why in filter(None, (_unusable_location(location), _unusable_name(filename), _unusable(sha256, size))):
+        raise InvalidLockError(f"{where} {why}")
+    return LockedFile(location, filename, sha256, size)
+
+
+def _basename(location: str, where: str) -> str:
+    try:
+        return posixpath.basename(unquote(urlsplit(location).path))
+    except ValueError as error:
+        raise InvalidLockError(f"{where} has a location that is no URL: {_shown(location)}") from error
+
+
+def _unusable_location(location: str) -> str | None:
+    """Why nothing can be had from there, or None; whether a path leaves the source is judged where the source is."""
+    if len(location) > _LONGEST_LOCATION or not location.isprintable():
+        return "has a location that is too long, or has characters that cannot be part of one"
+    try:
+        parts = urlsplit(location)
+        _ = parts.port
+        whole = parts.scheme not in ("http", "https") or ("://" in location and parts.hostname)
+    except ValueError:
+        whole = False
+    if not whole:  # of https:/x some would make a path
+        return f"has a location that is no URL: {_shown(location)}"
+    if requirements.is_metadata_service(parts.hostname or ""):
+        return "has a URL of the machine's own (its cloud's metadata service); no package lies there"
+    names = [*location.split("/"), *unquote(parts.path).split("/")]
+    if any(len(name.encode()) > _LONGEST_NAME or "\0" in name for name in names):
+        return "has a location with a name in it that no file can have"
+    return None
+
+
+def _unusable_name(filename: str) -> str | None:
+    """Why nothing can be called that, or None; files are put under their names, so a name may not be a path."""
+    if len(filename.encode()) > _LONGEST_NAME or not filename.isprintable() or re.search(r"[/\\]|^\.*$", filename):
+        return f"has {_shown(filename)!r} for a file name"
+    return None
+
+
+def _unusable(sha256: str | None, size: int | None) -> str | None:
+    if sha256 is not None and not _SHA256.fullmatch(sha256):
+        return f"has a sha256 that is none: {_shown(sha256)!r}"
+    return f"has a size of {size} bytes" if size is not None and size < 0 else None
+
+
+def _shown(text: str) -> str:
+    """Somebody's text for a message: bearably long, and no terminal obeys it."""
+    text = text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
+    return text if text.isprintable() else ascii(text)
 
 
 _REQUIRED: Any = object()

@@ -7,11 +7,13 @@ purpose: what pip would drop without a word is a fault, and so is what cannot tr
 from __future__ import annotations
 
 import codecs
+import ipaddress
 import math
 import optparse
 import os
 import re
 import shlex
+import socket
 from collections import defaultdict
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -28,7 +30,7 @@ from depload.errors import Fault, RequirementsError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-__all__ = ["Line", "Requirements", "merge", "read", "redact"]
+__all__ = ["Line", "Requirements", "is_metadata_service", "merge", "read", "redact"]
 
 # A lock of 500 packages with every hash is 3 MB, its longest line 20 KB; includes are rarely deeper than 3.
 _MOST_BYTES = 8 * 1024 * 1024
@@ -39,6 +41,7 @@ _MOST_TAGS = 256  # of a wheel's file name, where py2.py3-none-any has two; they
 _LONGEST_SHOWN = 120
 _MOST_VARIABLES = 100
 _DEEPEST_INCLUDE = 16
+_ANYWHERE = {"extra": "", "platform_release": "", "platform_version": ""}
 
 _HEX_DIGITS = {"sha256": 64, "sha384": 96, "sha512": 128}  # what pip's --hash allows
 _BYTE_ORDER_MARKS = (
@@ -54,6 +57,12 @@ _SAVE_AS = "save the file as UTF-8, or say its encoding in the first line: # -*-
 _CODING = re.compile(rb"coding[:=]\s*([-\w.]+)")
 _COMMENT = re.compile(r"(?:^|(?<=\s))#.*")
 _VARIABLE = re.compile(r"\$\{([A-Z0-9_]+)\}")
+# Credentials of the machine, of which no index asks for any; a source could have them sent wherever it likes. Others,
+# AWS_REGION say, are part of the addresses of indexes.
+_OF_THE_PLATFORM = re.compile(
+    r"DATABRICKS_\w*(?:TOKEN|SECRET|PASSWORD)\w*|AWS_(?:ACCESS_KEY_ID|SECRET_ACCESS_KEY|SESSION_TOKEN|SECURITY_TOKEN)|"
+    r"(?:AZURE|ARM)_(?:CLIENT_SECRET|PASSWORD|ACCESS_KEY|SAS_TOKEN)|GOOGLE_\w*(?:KEY|CREDENTIALS|TOKEN)\w*"
+)
 _OPTION = re.compile(r"(?:^| )-")
 _QUOTING = re.compile(r"['\"\\]")
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+):", re.IGNORECASE)  # two letters at least: C: is a drive
@@ -276,10 +285,18 @@ def _expanded(text: str) -> str:
     if text.endswith("\\"):
         raise _RefusedError("white space follows the backslash; to continue a line it must be the very last character")
     if len(text) <= _LONGEST_LINE and text.count("${") <= _MOST_VARIABLES:
-        text = _VARIABLE.sub(lambda name: os.environ.get(name[1]) or name[0], text)
+        text = _VARIABLE.sub(_value, text)
     if len(text) > _LONGEST_LINE or text.count("${") > _MOST_VARIABLES:
         raise _RefusedError(f"more than {_LONGEST_LINE} characters or {_MOST_VARIABLES} variables; split the line")
     return _printable(text)
+
+
+def _value(name: re.Match[str]) -> str:
+    """What stands for a variable. A source may take the password of its index from one, but not the platform's own."""
+    value = os.environ.get(name[1])
+    if value and _OF_THE_PLATFORM.fullmatch(name[1]):
+        raise _RefusedError(f"{name[1]} belongs to the platform, and would be sent to a host that the source names")
+    return value or name[0]
 
 
 def _printable(text: str) -> str:
@@ -505,9 +522,11 @@ def _requirement(text: str) -> Requirement:
         requirement = Requirement(text)
         for specifier in requirement.specifier:
             Specifier(str(specifier))  # packaging 21 lets versions pass that are not PEP 440's
+        if requirement.marker:
+            requirement.marker.evaluate(_ANYWHERE)  # some can be read, and then nothing compares what they compare
     except RecursionError as error:
         raise _RefusedError("the marker is too long or too deeply nested") from error
-    except (ValueError, DeprecationWarning) as error:
+    except (ValueError, LookupError, DeprecationWarning) as error:
         raise _RefusedError(f"not a requirement as PEP 508 has it{_hint(text, str(error))}") from error
     return requirement
 
@@ -593,7 +612,23 @@ def _download(url: str) -> SplitResult:
         raise _RefusedError(
             "only https://host/... and http://host/... can be downloaded; put other files into the source"
         )
+    if is_metadata_service(parts.hostname):
+        raise _RefusedError("this address is the machine's own (its cloud's metadata service); no package lies there")
     return parts
+
+
+def is_metadata_service(host: str) -> bool:
+    """Whether a host is where a cloud tells its machines their credentials, in whatever spelling of the address.
+
+    Those are link-local (RFC 3927, 4291), but for one of AWS. A name that resolves to one of them is not found out.
+    """
+    host = host.rstrip(".").lower()
+    try:  # 2852039166 and 0xa9fea9fe are 169.254.169.254 as well
+        found = ipaddress.ip_address(host if ":" in host else socket.inet_aton(host))
+    except (OSError, ValueError):
+        return host in ("metadata", "metadata.google.internal")
+    mapped = getattr(found, "ipv4_mapped", None) or found
+    return bool(mapped.is_link_local) or str(found) == "fd00:ec2::254"
 
 
 def _fragment(parts: SplitResult) -> dict[str, str]:

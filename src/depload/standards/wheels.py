@@ -9,6 +9,8 @@ import base64
 import csv
 import hashlib
 import io
+import itertools
+import math
 import re
 import sys
 import tempfile
@@ -20,10 +22,10 @@ from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO
 
-from packaging.requirements import InvalidRequirement, Requirement
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 
 from depload.errors import Fault, InvalidWheelError
 from depload.standards import archive
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from email.message import Message
 
     from packaging.tags import Tag
+    from packaging.utils import BuildTag
 
     from depload.standards.target import Target
 
@@ -40,7 +43,15 @@ CHUNK = 1 << 20
 # The first moment that a zip can name; one for all, so that equal contents are equal bytes.
 EPOCH = (1980, 1, 1, 0, 0, 0)
 PURE_WHEEL = b"Wheel-Version: 1.0\nGenerator: depload\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-_LONGEST_TEXT = 64 << 20  # a RECORD of a hundred thousand files is 10 MB
+# What a wheel that nobody vouches for may say of itself: the largest METADATA of PyPI are below 1 MB, and a RECORD of a
+# hundred thousand files is 10 MB.
+_LONGEST_TEXT, _LONGEST_RECORD, _LONGEST_TEXTS = 4 << 20, 32 << 20, 16 << 20
+_MOST_REQUIREMENTS = 10_000
+_MOST_STRANGERS = 1000  # rows of RECORD beyond the files that are there
+_MOST_TAGS = 256  # of a file name, where py2.py3-none-any has two; they multiply
+_LONGEST_SHOWN = 300
+_ANYWHERE = {"extra": "", "platform_release": "", "platform_version": ""}  # for markers: does it compare at all?
+_RESERVED = ".depload.json"  # what a site's completeness is read from (travels.activation)
 _SIGNATURES = ("RECORD.jws", "RECORD.p7s")  # the format leaves these out of RECORD
 
 
@@ -89,7 +100,8 @@ def read(path: Path, *, sha256: str | None = None) -> Wheel:
     Raises InvalidWheelError where it cannot be read.
     """
     try:
-        name, version, _, tags = parse_wheel_filename(path.name)
+        name, version, _, tags = _parsed_name(path.name)
+        _refuse_hostile(path)
         with zipfile.ZipFile(path) as opened:
             dist_info = _dist_info(opened)
             metadata = HeaderParser().parsestr(_text(opened, f"{dist_info}/METADATA"))
@@ -102,7 +114,7 @@ def read(path: Path, *, sha256: str | None = None) -> Wheel:
             tags=tags,
             sha256=sha256 or sha256_of(path),
             size=path.stat().st_size,
-            requires=tuple(Requirement(line) for line in metadata.get_all("Requires-Dist", [])),
+            requires=tuple(Requirement(line) for line in _requirements(metadata)),
             requires_python=SpecifierSet(metadata.get("Requires-Python") or ""),
             files=files,
             dist_info=texts,
@@ -114,17 +126,23 @@ def read(path: Path, *, sha256: str | None = None) -> Wheel:
 def tags_of(filename: str) -> frozenset[Tag]:
     """The tags in a wheel's file name; none where it is not a wheel's."""
     try:
-        return parse_wheel_filename(filename)[3]
-    except (InvalidWheelFilename, InvalidVersion):
+        return _parsed_name(filename)[3]
+    except ValueError:
         return frozenset()
+
+
+def _parsed_name(filename: str) -> tuple[str, Version, BuildTag, frozenset[Tag]]:
+    if math.prod(tags.count(".") + 1 for tags in filename.removesuffix(".whl").split("-")[-3:]) > _MOST_TAGS:
+        raise InvalidWheelFilename(f"more than {_MOST_TAGS} tags")
+    return parse_wheel_filename(filename)
 
 
 def faults(path: Path, target: Target | None = None) -> tuple[Fault, ...]:
     """Everything that is wrong with a wheel that nobody vouches for; with ``target``, whether it fits that too."""
     try:
-        name, version, _, tags = parse_wheel_filename(path.name)
-    except (InvalidWheelFilename, InvalidVersion) as error:
-        return Fault(path.name, _why(error)), *_unsafe(path)
+        name, version, _, tags = _parsed_name(path.name)
+    except ValueError as error:
+        return Fault(_shown(path.name), _why(error)), *_unsafe(path)
     if unsafe := _unsafe(path):
         return unsafe
     try:
@@ -139,11 +157,17 @@ def faults(path: Path, target: Target | None = None) -> tuple[Fault, ...]:
             ]
     except _UNREADABLE as error:
         found = [_why(error)]
-    return tuple(Fault(path.name, what) for what in found)
+    return tuple(Fault(_shown(path.name), _shown(what)) for what in found)
 
 
 def _unsafe(path: Path) -> tuple[Fault, ...]:
-    return tuple(Fault(path.name, str(fault)) for fault in archive.inspect(path))
+    return tuple(Fault(_shown(path.name), str(fault)) for fault in archive.inspect(path))
+
+
+def _refuse_hostile(path: Path) -> None:
+    """An index vouches for what comes from it by its hash alone, so names and sizes are judged here as well."""
+    for fault in archive.hostile(path):
+        raise _UnsoundError(str(fault) if fault.where else f"not a readable zip: {fault}")
 
 
 def import_names(wheels: Iterable[Wheel]) -> dict[str, tuple[str, ...]]:
@@ -156,7 +180,7 @@ def import_names(wheels: Iterable[Wheel]) -> dict[str, tuple[str, ...]]:
     wheels = list(wheels)
     modules = {wheel.name: [parts for file in wheel.files if (parts := _module(file))] for wheel in wheels}
     for wheel in wheels:  # folders that a .pth file puts on sys.path are roots as well
-        modules[wheel.name] += [parts for root in _pth_roots(wheel) for parts in _modules_below(wheel, root)]
+        modules[wheel.name] += _modules_below(wheel, frozenset(_pth_roots(wheel)))
     regular = {parts[:-1] for found in modules.values() for parts in found if parts[-1] == "__init__"}
     firsts = {name: {_first(parts, regular) for parts in found} - {""} for name, found in modules.items()}
     return {name: tuple(sorted(found - sys.stdlib_module_names)) for name, found in firsts.items()}
@@ -229,21 +253,8 @@ class _UnsoundError(Exception):
     """A wheel that lacks what makes it one."""
 
 
-_UNREADABLE = (
-    OSError,
-    EOFError,
-    zipfile.BadZipFile,
-    zlib.error,
-    csv.Error,
-    NotImplementedError,
-    RuntimeError,
-    UnicodeDecodeError,
-    InvalidWheelFilename,
-    InvalidRequirement,
-    InvalidSpecifier,
-    InvalidVersion,
-    _UnsoundError,
-)
+# ValueError: what packaging refuses, and numbers of thousands of digits. RuntimeError: encrypted, or nested too deeply.
+_UNREADABLE = (OSError, EOFError, zipfile.BadZipFile, zlib.error, csv.Error, RuntimeError, ValueError, _UnsoundError)
 
 
 def _why(error: Exception) -> str:
@@ -251,34 +262,50 @@ def _why(error: Exception) -> str:
         return "the file name is not name-version-python-abi-platform.whl"
     if isinstance(error, (zipfile.BadZipFile, zlib.error, EOFError)):
         return f"not a readable zip ({error})"
-    return str(error)
+    return "is nested too deeply" if isinstance(error, RecursionError) else _shown(str(error))
+
+
+def _shown(text: str) -> str:
+    """Somebody's text for a message: bearably long, and no terminal obeys it."""
+    text = text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def _dist_info(opened: zipfile.ZipFile) -> str:
-    found = {name.split("/")[0] for name in opened.namelist() if name.split("/")[0].endswith(".dist-info")}
+    tops = {name.split("/")[0] for name in opened.namelist()}
+    if any(_is_reserved(name) for name in opened.namelist()):
+        raise _UnsoundError(f"has a file {_RESERVED}, and that name is depload's own")
+    if odd := [name for name in opened.namelist() if not {"", "."}.isdisjoint(name.removesuffix("/").split("/"))]:
+        raise _UnsoundError(f"has a member {odd[0]!a}, which is no path below the site")
+    found = {top for top in tops if top.endswith(".dist-info")}
     if len(found) != 1:
         raise _UnsoundError(f"has {len(found) or 'no'} .dist-info folders, expected one")
     return found.pop()
 
 
-def _text(opened: zipfile.ZipFile, member: str) -> str:
+def _is_reserved(member: str) -> bool:
+    parts = member.casefold().split("/")
+    return parts == [_RESERVED] or (parts[0].endswith(".data") and parts[2:] == [_RESERVED])
+
+
+def _text(opened: zipfile.ZipFile, member: str, longest: int = _LONGEST_TEXT) -> str:
     try:
         size = opened.getinfo(member).file_size
     except KeyError:
         raise _UnsoundError(f"has no {member}") from None
-    if size > _LONGEST_TEXT:
+    if size > longest:
         raise _UnsoundError(f"has a {member} of {size:,} bytes")
     return opened.read(member).decode("utf-8", "replace")
 
 
 def _metadata_texts(opened: zipfile.ZipFile, dist_info: str) -> Iterator[tuple[str, str]]:
     names = set(opened.namelist())
-    for wanted in ("METADATA", "entry_points.txt", "top_level.txt"):
-        if f"{dist_info}/{wanted}" in names:
-            yield f"{dist_info}/{wanted}", _text(opened, f"{dist_info}/{wanted}")
-    for name in sorted(names):
-        if name.endswith(".pth") and "/" not in name:
-            yield name, _text(opened, name)
+    wanted = [f"{dist_info}/{name}" for name in ("METADATA", "entry_points.txt", "top_level.txt")]
+    found = [name for name in wanted if name in names]
+    found += sorted(name for name in names if name.endswith(".pth") and "/" not in name)
+    if sum(opened.getinfo(name).file_size for name in found) > _LONGEST_TEXTS:
+        raise _UnsoundError(f"has more than {_LONGEST_TEXTS:,} bytes of metadata and .pth files")
+    yield from ((name, _text(opened, name)) for name in found)
 
 
 def _installed(members: Iterable[str]) -> Iterator[str]:
@@ -298,23 +325,31 @@ def _installed(members: Iterable[str]) -> Iterator[str]:
 def _metadata_faults(metadata: Message, name: str, version: str) -> Iterator[str]:
     said = metadata.get("Name", "")
     if canonicalize_name(said) != canonicalize_name(name):
-        yield f"the file name says {name}, METADATA says {said or 'no name'}"
+        yield f"the file name says {name}, METADATA says {_shown(said) or 'no name'}"
     try:
         if Version(metadata.get("Version", "")) != Version(version):
             yield f"the file name says version {version}, METADATA says {metadata.get('Version')}"
-    except InvalidVersion:
+    except ValueError:
         yield f"METADATA has no valid version: {metadata.get('Version', '')!r}"
-    for line in metadata.get_all("Requires-Dist", []):
+    for line in _requirements(metadata):
         if not _is_requirement(line):
             yield f"METADATA has a Requires-Dist that is no requirement: {line!r}"
 
 
+def _requirements(metadata: Message) -> list[str]:
+    lines: list[str] = metadata.get_all("Requires-Dist", [])
+    if len(lines) > _MOST_REQUIREMENTS:
+        raise _UnsoundError(f"METADATA has {len(lines):,} requirements; more than {_MOST_REQUIREMENTS:,} are not read")
+    return lines
+
+
 def _is_requirement(line: str) -> bool:
+    """Whether it can be read, and its marker be evaluated."""
     try:
-        Requirement(line)
-    except InvalidRequirement:
+        marker = Requirement(line).marker
+        return marker is None or marker.evaluate(_ANYWHERE) in (True, False)
+    except (ValueError, LookupError, RecursionError):
         return False
-    return True
 
 
 def _wheel_faults(opened: zipfile.ZipFile, dist_info: str) -> Iterator[str]:
@@ -328,18 +363,22 @@ def _target_faults(metadata: Message, tags: frozenset[Tag], target: Target) -> I
         yield f"its tags ({', '.join(sorted(str(tag) for tag in tags))}) do not fit {target}"
     try:
         wanted = SpecifierSet(metadata.get("Requires-Python") or "")
-    except InvalidSpecifier:
+        fits = target.meets(wanted)
+    except ValueError:
         yield f"METADATA has a Requires-Python that is no specifier: {metadata.get('Requires-Python')!r}"
     else:
-        if not target.meets(wanted):
+        if not fits:
             yield f"requires Python {wanted}, the target is {target}"
 
 
 def _record_faults(opened: zipfile.ZipFile, dist_info: str) -> Iterator[str]:
     """Whether RECORD lists every file, and every file is as RECORD says ("The .dist-info directory": RECORD)."""
     record = f"{dist_info}/RECORD"
-    rows = {row[0]: row for row in csv.reader(io.StringIO(_text(opened, record))) if row}
     present = {name for name in opened.namelist() if not name.endswith("/")}
+    reader = csv.reader(io.StringIO(_text(opened, record, _LONGEST_RECORD)))
+    rows = {row[0]: row for row in itertools.islice(reader, len(present) + _MOST_STRANGERS) if row}
+    if next(reader, None) is not None:
+        yield f"RECORD lists more than {_MOST_STRANGERS} files that are not there"
     unlisted = {record, *(f"{dist_info}/{name}" for name in _SIGNATURES)}
     for name in sorted(present - rows.keys() - unlisted):
         yield f"RECORD does not list {name}"
@@ -399,6 +438,8 @@ def _pth_roots(wheel: Wheel) -> Iterator[str]:
             yield from (line for line in lines if line and not line.startswith(("#", "import ", "import\t", "..")))
 
 
-def _modules_below(wheel: Wheel, root: str) -> Iterator[tuple[str, ...]]:
-    below = (file[len(root) + 1 :] for file in wheel.files if file.startswith(f"{root}/"))
-    return (parts for file in below if (parts := _module(file)))
+def _modules_below(wheel: Wheel, roots: frozenset[str]) -> Iterator[tuple[str, ...]]:
+    for file in wheel.files if roots else ():
+        ends = [at for at, char in enumerate(file) if char == "/"]
+        below = (file[end + 1 :] for end in ends if file[:end] in roots)
+        yield from (parts for each in below if (parts := _module(each)))

@@ -54,6 +54,8 @@ _WORKS_FOR = "DEPLOAD_WORKS_FOR"  # in a worker of process isolation: the activa
 _COMPLETE = ".depload.json"  # written into a site last: a site without it was never finished
 UNREACHABLE = "cannot be read from host"  # in the message of a worker that does not see the run path
 _CHUNK = 1 << 20
+_LONGEST_MANIFEST = 16 << 20  # bytes
+_RATIO, _RATIO_FLOOR = 200, 16 << 20  # what a wheel may unpack to, as where it was converted (standards.archive)
 _THREADS = 4
 # What Spark appends to a configured local directory: /local_disk0/spark-<uuid>/executor-<uuid>/blockmgr-<uuid>.
 _SPARK_SCRATCH = re.compile(r"(?:blockmgr|executor|spark)-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -82,7 +84,7 @@ def activate(archive: str | None = None) -> dict[str, Any]:
         if archive in _active:
             return dict(_active[archive])
         started = time.perf_counter()
-        manifest = _member(archive, MANIFEST)
+        manifest = _manifest(archive)
         path, unpacked = _ready_site(archive, manifest)
         if path not in _added:
             _added[path] = _put_first(path)
@@ -348,7 +350,7 @@ def _ready_site(archive: str, manifest: dict[str, Any]) -> tuple[str, bool]:
         _no_longer_use(path)
         with contextlib.suppress(OSError), _sole_user(path):
             pass  # what marks its users goes with it
-        if isinstance(error, (OSError, EOFError, zipfile.BadZipFile, zlib.error)):
+        if isinstance(error, Exception) and not isinstance(error, ActivationError):  # whatever zipfile makes of it
             where = f"{home} on host {socket.gethostname()}"
             raise ActivationError(f"{where}: the wheels could not be unpacked there: {error}") from error
         raise
@@ -403,7 +405,9 @@ def sites_home(*, native: bool = True) -> str:
     refused = []
     for root in roots:
         home = root if named else os.path.join(root, f"depload-{os.getuid() if hasattr(os, 'getuid') else 'user'}")
-        why = _why_not(home, native) or _why_not(os.path.join(home, "sites"), native)
+        # A directory that the user names is the user's choice; the others are in everybody's reach.
+        why = None if named else _replaceable(root)
+        why = why or _why_not(home, native) or _why_not(os.path.join(home, "sites"), native)
         if why is None:
             return os.path.join(home, "sites")
         refused.append(f"{home} ({why})")
@@ -432,6 +436,23 @@ def _why_not(home: str, native: bool) -> str | None:
     return None
 
 
+def _replaceable(root: str) -> str | None:
+    """Why others could put a directory of theirs in the place of ours below ``root``, or None.
+
+    Who may write to a directory that has no sticky bit may rename what lies in it, whoever that belongs to.
+    """
+    place = os.path.realpath(root)
+    while hasattr(os, "getuid"):
+        with contextlib.suppress(OSError):  # not there yet
+            mode = os.stat(place).st_mode
+            if mode & 0o022 and not mode & stat.S_ISVTX:
+                return f"others can rename what lies in {place}, which has no sticky bit"
+        if place == os.path.dirname(place):
+            break
+        place = os.path.dirname(place)
+    return None
+
+
 def _spark_local_dirs() -> list[str]:
     """Spark's local directories as configured: what it adds for one executor goes when that executor goes."""
     found = []
@@ -454,7 +475,7 @@ def _is_sound(path: str, digest: str) -> bool:
         return complete["digest"] == digest and all(
             _mark(os.path.join(path, name)) == mark for name, mark in complete["files"].items()
         )
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return False
 
 
@@ -510,7 +531,7 @@ def remove_sites(home: str, unused_for: float, size: float) -> list[str]:
 def _sites(home: str) -> Iterator[tuple[float, int, str]]:
     """When each site was last used, its size in bytes, and its name."""
     for name in os.listdir(home):
-        with contextlib.suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
+        with contextlib.suppress(OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
             with open(os.path.join(home, name, _COMPLETE), encoding="utf-8") as file:
                 bytes_ = sum(size for size, _ in json.load(file)["files"].values())
             yield os.stat(os.path.join(home, f"{name}.use")).st_mtime, bytes_, name
@@ -617,9 +638,38 @@ def _above(name: str) -> Iterator[str]:
 # --- unpacking ------------------------------------------------------------------------------------------------------
 
 
+# A line of what the digest is made of (published.wheelhouse): without white space inside, there is one way to read it.
+_LINE = re.compile(r"(?:[^\s/\\]+\.whl|bytecode/[^\s/\\]+\.zip) [0-9a-f]{64}")
+
+
+def _manifest(archive: str) -> dict[str, Any]:
+    """The manifest, whose digest is that of what it lists: it names the site, which can hold nothing else then."""
+    manifest = _member(archive, MANIFEST)
+    try:
+        target, parts = manifest["target"], [*manifest["wheels"], *manifest["bytecode"]]
+        lines = [f"{part['filename']} {part['sha256']}" for part in parts]
+        made_for = f"{target['python']} {target['platform']}"
+        rules = [
+            *map(_LINE.fullmatch, lines),
+            re.fullmatch(r"\S+ \S+", made_for),
+            *(type(part["size"]) is int for part in parts),
+            *(type(wheel["native"]) is bool for wheel in manifest["wheels"]),
+        ]
+        digest = hashlib.sha256("\n".join([made_for, *lines]).encode()).hexdigest()
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
+        raise ActivationError(f"{archive}: its {MANIFEST} is damaged ({type(error).__name__}: {error})") from error
+    if not all(rules) or manifest.get("digest") != digest:
+        raise ActivationError(f"{archive}: its {MANIFEST} is not what was published; the digest is of other wheels")
+    return dict(manifest)
+
+
 def _member(archive: str, name: str) -> Any:
-    with zipfile.ZipFile(archive) as opened:
-        return json.loads(opened.read(name))
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            info = opened.getinfo(name)
+            return json.loads(opened.read(info)) if info.file_size <= _LONGEST_MANIFEST else None
+    except Exception as error:  # zipfile has a dozen ways of not reading something
+        raise ActivationError(f"{archive}: its {name} cannot be read ({type(error).__name__}: {error})") from error
 
 
 def _payload(archive: str) -> str:
@@ -627,17 +677,19 @@ def _payload(archive: str) -> str:
     with zipfile.ZipFile(archive) as opened:
         if REFERENCE not in opened.namelist():
             return archive
-        reference = json.loads(opened.read(REFERENCE))
-    path = str(reference["path"])
+    reference = _member(archive, REFERENCE)
+    if not isinstance(reference, dict) or "\0" in (path := str(reference.get("path"))):
+        raise ActivationError(f"{archive}: its {REFERENCE} is damaged")
     try:
-        found = os.stat(path).st_size
+        status = os.stat(path)
     except OSError as error:
         raise ActivationError(
             f"{path} {UNREACHABLE} {socket.gethostname()}: {error.strerror}; "
             "was the run path cleaned up? Convert and load again"
         ) from error
-    if found != reference["size"]:
-        raise ActivationError(f"{path} has {found} bytes on host {socket.gethostname()}, expected {reference['size']}")
+    found, expected = status.st_size, reference.get("size")
+    if found != expected or not stat.S_ISREG(status.st_mode):  # a device can be read without end
+        raise ActivationError(f"{path} has {found} bytes on host {socket.gethostname()}, expected {expected!a:.20}")
     return path
 
 
@@ -649,6 +701,7 @@ def _unpack(payload: str, manifest: dict[str, Any], to: str) -> list[str]:
     wanted = [*manifest["wheels"], *manifest["bytecode"]]
     threads = concurrent.futures.ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1))
     with open(payload, "rb") as file, zipfile.ZipFile(file) as outer, threads as pool:
+        before = _version_of(file.fileno())
         parts = list(pool.map(lambda part: _verified(file.fileno(), outer, part), wanted))
         # Of two wheels with the same file the later wins, as with installers; two threads must not both write it.
         jobs = list({job[2]: job for part in parts for job in _jobs(part, to)}.values())
@@ -657,7 +710,19 @@ def _unpack(payload: str, manifest: dict[str, Any], to: str) -> list[str]:
         size = max(1, len(jobs) // (8 * _THREADS))
         batches = [jobs[start : start + size] for start in range(0, len(jobs), size)]
         list(pool.map(_write_all, batches))
+        _refuse_change(file.fileno(), before, payload)
     return [job[2] for job in jobs]
+
+
+def _refuse_change(descriptor: int, before: tuple[int, int], payload: str) -> None:
+    """What was unpacked must be what was hashed; only the file's owner could write to it and put its time back."""
+    if _version_of(descriptor) != before:
+        raise ActivationError(f"{payload} was changed while it was unpacked; load again, and find out who writes there")
+
+
+def _version_of(descriptor: int) -> tuple[int, int]:
+    found = os.fstat(descriptor)
+    return found.st_size, found.st_mtime_ns
 
 
 class _Part:
@@ -718,6 +783,8 @@ def _data_offset(part: _Part, info: zipfile.ZipInfo) -> int:
 
 def _jobs(part: _Part, to: str) -> Iterator[tuple[_Part, zipfile.ZipInfo, str]]:
     with zipfile.ZipFile(part) as wheel:  # enough of a file for zipfile
+        if sum(info.file_size for info in wheel.infolist()) > max(_RATIO_FLOOR, _RATIO * part.size):
+            raise ActivationError(f"{part.name} unpacks to more than {_RATIO} times its size, as a zip bomb does")
         for info in wheel.infolist():
             if not info.is_dir() and not _is_pythons_own(info.filename):
                 yield part, info, os.path.join(to, *_installed(part.name, info.filename))
@@ -739,6 +806,13 @@ def _installed(wheel: str, member: str) -> list[str]:
     parts = member.split("/")
     if any(part in ("", ".", "..") or "\\" in part or "\0" in part for part in parts):
         raise ActivationError(f"{wheel}: member {member!r} would leave the site")
+    path = _below_the_site(parts)
+    if path[0].casefold() == _COMPLETE:
+        raise ActivationError(f"{wheel}: member {member!r} has the name of what says that a site is complete")
+    return path
+
+
+def _below_the_site(parts: list[str]) -> list[str]:
     if not parts[0].endswith(".data") or len(parts) < 3:  # noqa: PLR2004 - folder, scheme, file
         return parts
     scheme, rest = parts[1], parts[2:]
@@ -761,6 +835,8 @@ def _write(part: _Part, info: zipfile.ZipInfo, path: str) -> None:
         for data in _inflated(part, info):
             crc = zlib.crc32(data, crc)
             written += len(data)
+            if written > info.file_size:
+                break  # it declares less than it holds; how much that is, nobody needs to know
             view = memoryview(data)
             while view:
                 view = view[os.write(descriptor, view) :]
