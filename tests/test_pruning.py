@@ -276,7 +276,9 @@ def test_each_kind_has_its_age(key: str, age: float, fate: str, base: Path) -> N
 
 
 @pytest.mark.parametrize(
-    "name", [str(uuid.uuid4()), JOB, "wheels", "conversions", "probes-1", leases.fresh_clock_name()]
+    "name",
+    [str(uuid.uuid4()), JOB, "wheels", "conversions", "probes-1", leases.fresh_clock_name()],
+    ids=["run", "job", "wheels", "conversions", "probes", "clock"],  # the same in every process that runs tests
 )
 @pytest.mark.parametrize(("age", "stays"), [(0.5 * HOUR, True), (2 * HOUR, False)])
 def test_an_empty_folder_of_depload_s_goes_after_an_hour(name: str, age: float, stays: bool, base: Path) -> None:

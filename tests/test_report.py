@@ -327,7 +327,7 @@ _ENVIRONMENT = ["host", "executor", "pid", "python", "prefix", "platform", "site
 
 def test_the_keys_of_the_json_are_these() -> None:
     shown = report(process(), workers(1)).to_json()
-    whole = ["digest", "delivery", "isolation", "warnings", "packages", "driver", "workers", "odd"]
+    whole = ["digest", "delivery", "isolation", "lease", "warnings", "packages", "driver", "workers", "odd"]
     loaded = ["digest", "unpacked", "seconds", "error", "imported", "strangers"]
     assert list(shown) == whole
     assert list(shown["driver"]) == [*_ENVIRONMENT, "packages", *loaded]

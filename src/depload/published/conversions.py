@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 FOLDER = "conversions"
 _FAILURE_COUNTS = dt.timedelta(minutes=10)
 _REMEMBERED = ("ResolutionError", "BuildError")
-"""What is the source's own fault; a host that does not answer, or a file that arrived altered, may be right next time."""
+"""What is the source's own fault; a host that does not answer, or a file that arrived altered, may be right later."""
 _MACHINE = tuple(
     os.strerror(number)
     for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
@@ -162,7 +162,8 @@ class Conversions:
     def remember_failure(self, error: DeploadError) -> None:
         """Keep an error that would come again."""
         name = type(error).__name__
-        if name in _REMEMBERED and not _PASSING.search(str(error)):
+        said = str(getattr(error, "explanation", "") or getattr(error, "output", "")).strip()
+        if name in _REMEMBERED and said and not _PASSING.search(said):  # a program that was killed says nothing
             arguments = [_written(each) for each in error.args]
             data = {"error": name, "arguments": arguments, "at": _now().isoformat(timespec="seconds")}
             with contextlib.suppress(StoreError):
