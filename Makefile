@@ -3,6 +3,8 @@
 # make test   sets up everything and passes lint, types, layers and the tests
 # make ci     the same as make test, and leaves test-results.xml, coverage.xml and cov_html/ for a pipeline to publish
 # make matrix proves it on every kind of session and version of PySpark, and writes docs/matrix.md
+# make attack tries hostile sources and wheelhouses: by hand, by hypothesis, by atheris where it is installed
+# make faults kills, fills, breaks and slows down, and counts what is lost
 # make bench  measures side by side with other ways, and writes benchmarks/RESULTS.md
 # make lock   resolves the development dependencies anew
 # PYTHON=...  picks the interpreter for .venv (3.10 to 3.13)
@@ -18,7 +20,7 @@ SOURCES := $(shell find src -name '*.py' -o -name '*.json') pyproject.toml READM
 
 REPORTS := test-results.xml coverage.xml cov_html
 
-.PHONY: demo lab test ci lint types layers unit reports matrix bench lock clean
+.PHONY: demo lab test ci lint types layers unit reports attack faults matrix bench lock clean
 
 demo: .venv/depload
 	$(BIN)/depload demo
@@ -47,6 +49,12 @@ unit: .venv/depload
 reports: .venv/depload
 	@rm -rf $(REPORTS)
 	$(BIN)/python -m pytest --junit-xml=test-results.xml --cov --cov-report=xml --cov-report=html $(PYTEST)
+
+attack: .venv/depload
+	$(BIN)/python tests/attack/run.py $(ATTACK)
+
+faults: .venv/depload
+	$(BIN)/python tests/faults/run.py $(FAULTS)
 
 matrix: .venv/depload
 	$(BIN)/python tests/matrix/run.py $(MATRIX)

@@ -17,7 +17,7 @@ import pytest
 from conftest import OFFLINE, make_wheel, run_python, runs_in, write_files, write_zip
 from depload import errors
 from depload.making.indexes import IndexOptions
-from depload.pipeline import convert
+from depload.pipeline import convert, detect
 from depload.standards.archive import Limits
 
 if TYPE_CHECKING:
@@ -233,3 +233,11 @@ def test_the_users_directory_is_left_as_it_was(tmp_path: Path, base: Path) -> No
     before = {path: path.stat().st_mtime_ns for path in source.rglob("*")}
     convert(source, base, options=OFFLINE)
     assert {path: path.stat().st_mtime_ns for path in source.rglob("*")} == before
+
+
+def test_zips_in_a_zip_may_together_not_ask_for_more_than_one(tmp_path: Path) -> None:
+    inner = write_zip(tmp_path / "inner.zip", {"module.py": b"x = 1\n" * 500_000})
+    write_zip(tmp_path / "outer.zip", {f"{number}.zip": inner.read_bytes() for number in range(20)})
+    with pytest.raises(errors.ArchiveError, match=r"the limit is [\d,]+ \(Limits.size\)"):
+        detect(tmp_path / "outer.zip", limits=Limits(size=32 << 20, ratio=10**6))
+    assert detect(tmp_path / "inner.zip", limits=Limits(size=32 << 20, ratio=10**6)).format == "pure_python"

@@ -415,17 +415,18 @@ def _name(source: Path) -> str:
 
 
 class _Opened:
-    """Extracts zips, each into a directory of its own."""
+    """Extracts zips, each into a directory of its own; those inside a zip may not ask for more than it may itself."""
 
     def __init__(self, scratch: Path, limits: Limits) -> None:
         self._scratch = scratch
-        self._limits = limits
+        self._limits = self._left = limits
         self._count = 0
 
     def __call__(self, file: Path) -> Path:
         self._count += 1
         to = self._scratch / "sources" / str(self._count)
-        archive.extract(file, to, self._limits)
+        is_inside = file.is_relative_to(self._scratch / "sources")
+        self._left = archive.extract(file, to, self._left if is_inside else self._limits)
         return to
 
 

@@ -17,10 +17,10 @@ from depload.errors import (
     DeploadError,
     Fault,
     JobFailedError,
-    LoadError,
     MissingWheelhouseError,
     ParameterError,
     PruneError,
+    TaskValueError,
     UnresolvedParameterError,
     ValidationError,
     WheelhouseGoneError,
@@ -189,16 +189,9 @@ def _path_of_run(base: str | None, run_id: str | None, task: str) -> str:
 
 def _loaded(path: str, spark: Any, task: str, digest: str | None, **options: Any) -> Loaded:
     try:
-        loaded = load(path, spark, **options)
+        return load(path, spark, digest=digest, **options)
     except MissingWheelhouseError as error:
         raise WheelhouseGoneError(path, task) from error
-    if digest and loaded.digest != digest:
-        loaded.unload()
-        raise LoadError(
-            f"{path} holds digest {loaded.digest}, and task {task} had published {digest}; run {task} again, and find "
-            "out who wrote there since"
-        )
-    return loaded
 
 
 def _write(file: str | None, text: str) -> None:
@@ -230,17 +223,26 @@ def from_task(
     Raises TaskValueError, UnresolvedParameterError, WheelhouseGoneError, and what ``depload.load`` raises.
     """
     given.refuse_references(task=task, debug_path=debug_path)
-    path = str(values.read(values.task_values(dbutils, task=""), task, key, debug=debug_path))
+    known = values.task_values(dbutils, task="")
+    path = str(values.read(known, task, key, debug=debug_path))
     given.refuse_references(**{key: path})
     return _loaded(
         path,
         spark,
         task,
-        None,
+        _digest_of(known, task) if key == "wheelhouse_path" and path != debug_path else None,
         imports=list(imports) if imports is not None else None,
         isolation=isolation,
         driver=driver,
     )
+
+
+def _digest_of(known: values.TaskValues | None, task: str) -> str | None:
+    """What the task that published told beside the path; None where it told none."""
+    try:
+        return str(values.read(known, task, "wheelhouse_digest"))
+    except TaskValueError:
+        return None
 
 
 # --- cleanup --------------------------------------------------------------------------------------------------------

@@ -125,6 +125,7 @@ def load(
     imports: Sequence[str] | None = None,
     isolation: Isolation = "shared",
     driver: bool | None = None,
+    digest: str | None = None,
     via: Any = None,
 ) -> Loaded:
     """Make the wheelhouse at ``path`` importable here and, with a Spark session, on every worker.
@@ -139,8 +140,8 @@ def load(
     and the report say so). ``via`` is a ``WorkspaceClient`` or a dbutils, for a run path on Databricks that is not
     mounted here.
 
-    A lease tells ``cleanup`` and ``prune`` that the run path is in use, until it is unloaded, or the session or the
-    process ends.
+    ``digest`` is the one that ``convert`` told: another is an error before anything of the wheelhouse is run. A lease
+    tells ``cleanup`` and ``prune`` that the run path is in use, until it is unloaded, the session or the process ends.
 
     Raises NotAWheelhouseError, AlteredWheelhouseError, TargetMismatchError, AlreadyImportedError,
     WheelhouseConflictError, SparkSessionError, WorkerError; whichever it is, driver and session are as before.
@@ -150,6 +151,7 @@ def load(
         failing.callback(hold.release)
         session = sessions.session_of(spark)
         _check_options(session, isolation, driver)
+        _check_digest(run, digest)
         with _state_of(run.manifest, session, isolation) as state:
             if state.report is None or imports is not None or (driver and not state.on_driver):
                 runs.check(run)
@@ -173,6 +175,14 @@ def _is_stopped(spark: Any) -> bool:
     context = getattr(spark, "_sc", spark)
     gone = (getattr(context, name, True) is None for name in ("_jsc", "_active_spark_context"))
     return spark is not None and any(gone)
+
+
+def _check_digest(run: Run, digest: str | None) -> None:
+    if digest and run.manifest.digest != digest:
+        raise LoadError(
+            f"{run.path} holds digest {run.manifest.digest}, and {digest} had been published there; convert again, and "
+            "find out who wrote there since"
+        )
 
 
 def _check_options(session: Session | None, isolation: str, driver: bool | None) -> None:
