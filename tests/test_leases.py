@@ -274,6 +274,28 @@ def test_a_lease_ends_with_the_session_that_it_is_for(here: Path) -> None:
     hold.release()
 
 
+@pytest.mark.spark
+def test_a_lease_ends_once_its_spark_session_was_stopped(here: Path) -> None:
+    code = """\
+        import glob, json, sys, time
+        import depload
+        from depload.local.embedded import spark_session
+
+        answer = []
+        with spark_session("local[1]") as spark:
+            depload.load(sys.argv[1], spark)
+            time.sleep(1)
+            answer.append(len(glob.glob(sys.argv[1] + "/lease-*")))
+        for _ in range(600):
+            if not glob.glob(sys.argv[1] + "/lease-*"):
+                answer.append(0)
+                break
+            time.sleep(0.1)
+        print(json.dumps(answer))
+        """
+    assert run_python(code, str(here), **{leases.LENGTH: "0.6"}) == [1, 0]
+
+
 def test_whether_a_session_was_stopped_is_asked_of_its_object_alone() -> None:
     connect = type("SparkSession", (), {"__module__": "pyspark.sql.connect.session", "is_stopped": False})()
     assert not loader._is_stopped(connect)

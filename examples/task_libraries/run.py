@@ -134,7 +134,7 @@ def _convert(name: str, base: str, stack: contextlib.ExitStack, tell: Callable[[
     task = Task(name, _lines(source))
     tell(f"{name}: converting {', '.join(task.asked)} ...")
     try:
-        task.converted = depload.convert(source, base, options=_OPTIONS)
+        task.converted = depload.convert(source, base, options=_OPTIONS, cache=False)
     except ResolutionError:
         running = depload.Target.running().python
         task.unfit, task.needs = unfit(task.asked, running, _fits)
@@ -147,7 +147,7 @@ def _convert(name: str, base: str, stack: contextlib.ExitStack, tell: Callable[[
 
 
 def _clean(path: str, tell: Callable[[str], None]) -> None:
-    depload.cleanup(path)
+    depload.cleanup(path, leased="remove")  # the tasks have ended
     tell(f"removed {path}")
 
 

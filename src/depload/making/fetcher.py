@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import hashlib
 import http.client
 import os
@@ -112,7 +114,24 @@ def default_cache() -> Path:
         nearest = next(path for path in (cache, *cache.parents) if os.access(path, os.F_OK))
         if os.access(nearest, os.W_OK | os.X_OK):
             return cache
-    return Path(tempfile.gettempdir(), f"depload-{_me()}")
+    return _ours(Path(tempfile.gettempdir(), f"depload-{_me()}")) or _of_this_process()
+
+
+def _ours(place: Path) -> Path | None:
+    """The directory, made if it is not there, unless another user may write to it: who was first there may be anybody."""
+    with suppress(OSError):
+        place.mkdir(mode=0o700, exist_ok=True)
+        about = place.lstat()
+        if stat.S_ISDIR(about.st_mode) and about.st_uid == _me() and not about.st_mode & 0o022:
+            return place
+    return None
+
+
+@functools.cache
+def _of_this_process() -> Path:
+    made = tempfile.mkdtemp(prefix="depload-cache-")
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
+    return Path(made)
 
 
 def _me() -> int:
