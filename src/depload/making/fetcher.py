@@ -118,7 +118,7 @@ def default_cache() -> Path:
 
 
 def _ours(place: Path) -> Path | None:
-    """The directory, made if it is not there; None where another user may write to it, who may have been there first."""
+    """The directory, made if it is not there; None where another user may write, who may have come first."""
     with suppress(OSError):
         place.mkdir(mode=0o700, exist_ok=True)
         about = place.lstat()
