@@ -43,12 +43,12 @@ layers: .venv/depload
 	$(BIN)/lint-imports
 
 unit: .venv/depload
-	$(BIN)/python -m pytest $(PYTEST)
+	$(BIN)/python -m pytest $(or $(PYTEST),-n 2)
 
 # The same tests. pytest writes all three where tests fail too; none is left from before where it cannot even start.
 reports: .venv/depload
 	@rm -rf $(REPORTS)
-	$(BIN)/python -m pytest --junit-xml=test-results.xml --cov --cov-report=xml --cov-report=html $(PYTEST)
+	$(BIN)/python -m pytest --junit-xml=test-results.xml --cov --cov-report=xml --cov-report=html $(or $(PYTEST),-n 2)
 
 attack: .venv/depload
 	$(BIN)/python tests/attack/run.py $(ATTACK)

@@ -282,8 +282,11 @@ def test_local_find_links_that_do_not_exist_are_dropped_and_others_are_absolute(
     links = ("a, b", "~/a, b", (tmp_path / "a, b").as_uri(), "/not/here", "file:///not/here", "http://links.test")
     here = f"--find-links={tmp_path.as_uri()}/a%2C%20b"
     assert IndexOptions(find_links=links).pip_arguments() == [here] * 3
-    assert IndexOptions(find_links=links).uv_compile_arguments() == [here] * 3
-    assert IndexOptions(find_links=links).environment({})["UV_FIND_LINKS"] == "http://links.test"
+    assert IndexOptions(find_links=links[:-1]).uv_compile_arguments() == [here] * 3
+    # To uv what stands in its command hides the variable, so all of them go there where one is remote.
+    assert IndexOptions(find_links=links).uv_compile_arguments() == []
+    variable = IndexOptions(find_links=links).environment({})["UV_FIND_LINKS"]
+    assert variable.split(",") == ["http://links.test", *[here.removeprefix("--find-links=")] * 3]
 
 
 def test_uv_build_is_told_of_packages_in_its_own_words() -> None:

@@ -411,7 +411,10 @@ def test_the_real_index_explains_a_conflict(resolved: Callable[..., dict[str, st
 
 
 @pytest.mark.network
-def test_a_direct_url_that_is_not_there_is_named(resolved: Callable[..., dict[str, str]], six_url: str) -> None:
+def test_a_direct_url_that_is_not_there_is_named_however_narrow_the_terminal(
+    resolved: Callable[..., dict[str, str]], six_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
     url = six_url.partition("/packages/")[0] + "/packages/none/six-1.16.0-py2.py3-none-any.whl"
     with pytest.raises(IndexUnavailableError, match=r"404.*Not Found") as error:
         resolved(f"six @ {url}", options=IndexOptions.configured())

@@ -89,8 +89,7 @@ class IndexOptions:
         single = {name: getattr(self, name) for name in ("cert", "client_cert", "timeout", "retries")}
         return [
             *(f"--{_normal(name)}" for name in _FLAGS if getattr(self, name)),
-            # To uv what stands in its command hides the variable, where the remote ones are.
-            *(f"--find-links={link}" for link in self._local_links() if not any(map(_remote, self.find_links))),
+            *(f"--find-links={link}" for link in self._local_links()),
             *(f"--{name}={package}" for name, package in self._formats()),
             *(f"--trusted-host={host}" for host in self.trusted_hosts),
             *(f"--{_normal(name)}={value}" for name, value in single.items() if value is not None),

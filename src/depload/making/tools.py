@@ -52,7 +52,7 @@ def run(
 
     Raises ToolMissingError.
     """
-    mine = {**os.environ, **(environment or {})}
+    mine = {**os.environ, "COLUMNS": "10000", **(environment or {})}  # uv breaks its lines where a terminal would end
     try:
         done = subprocess.run(
             list(command),
