@@ -1,0 +1,103 @@
+"""Kill, cut off, fill up and crowd: what is lost, what is wrong, what is left.
+
+python tests/faults/run.py [--only NAME] [--points N] [--seed S] [--point POINT] [--json]
+
+It prints a table; exit code 1 where anything was lost, wrong or left. All rows together write docs/faults.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).parent.parent)
+
+from faults import clusters, crowds, disks, ground, indexes, kills, outcomes, rows, services, tools, unreliable
+from faults.outcomes import WRONG, Finding, Outcome
+from faults.processes import forked
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from faults.rows import Row
+
+ROOT = Path(__file__).parent.parent.parent
+EVERY: tuple[Row, ...] = (
+    *kills.ROWS,
+    *tools.ROWS,
+    *clusters.ROWS,
+    *disks.ROWS,
+    *unreliable.ROWS,
+    *services.ROWS,
+    *indexes.ROWS,
+    *crowds.ROWS,
+)
+_ALL = 1_000_000
+_PATIENCE = 1800.0  # seconds that a row may take
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code 1 where any row has anything but zeros."""
+    asked = _parser().parse_args(arguments)
+    chosen = [row for row in EVERY if re.search(asked.only, row.name)]
+    if not chosen:
+        sys.exit(f"no row matches {asked.only!r}; they are {', '.join(row.name for row in EVERY)}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("it was told to stop"))
+    ground.hurry()
+    found = [_outcome(row, asked) for row in chosen]
+    if asked.json:
+        sys.stdout.write(f"{json.dumps(outcomes.to_json(found), indent=1)}\n")
+    else:
+        sys.stdout.write(f"{outcomes.table(found)}\n")
+    if chosen == list(EVERY) and asked.points == _ALL and not asked.point:
+        (ROOT / "docs" / "faults.md").write_text(outcomes.page(found), encoding="utf-8")
+    return int(any(outcome.findings for outcome in found))
+
+
+def _outcome(row: Row, asked: argparse.Namespace) -> Outcome:
+    """A row in a process of its own: what it leaves in memory and in threads goes with it."""
+    _say(f"{row.name}: {row.what} ...")
+    started = time.monotonic()
+    scratch = Path(tempfile.mkdtemp(prefix="depload-faults-"))
+    try:
+        ended = forked(
+            lambda: rows.run(row, scratch, asked.seed, asked.points, asked.point, _say), patience=_PATIENCE, quiet=False
+        )
+    finally:
+        ground.remove(scratch)
+    if isinstance(ended.answer, Outcome):
+        outcome = ended.answer
+    else:
+        told = ended.error or ended.fault or "it was killed"
+        outcome = Outcome(row.name, row.what, asked.seed, findings=[(asked.point, Finding(WRONG, told))])
+    outcome.seconds = time.monotonic() - started
+    counts = ", ".join(f"{kind} {outcome.count(kind)}" for kind in (outcomes.LOST, WRONG, outcomes.LEFT))
+    _say(f"{row.name}: {outcome.times} times in {outcome.seconds:.0f} s, {counts}")
+    return outcome
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--only", default="", metavar="NAME", help="rows whose name matches, a regular expression")
+    parser.add_argument("--points", type=int, default=_ALL, metavar="N", help="at most so many points of each row")
+    parser.add_argument("--seed", type=int, default=1, metavar="S", help="what is left to chance; default: 1")
+    parser.add_argument("--point", default="", help="this point alone, as a finding names it")
+    parser.add_argument("--json", action="store_true", help="the rows as JSON, with every finding")
+    return parser
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
