@@ -31,11 +31,11 @@ path that there is, again and again.
 - **left**: what is depload's and stays after `prune`, on the node after all sites were removed, or in the temporary
   directory where nothing was killed.
 
-Three spans of time are shorter than in use, so that it takes minutes: a dead process's claim on a conversion is given up
-after half a second in place of forty, hosts are asked again after hundredths of a second, and `crowd-prune` takes what
-is two seconds old. "Everything is old" means that the files' times were set back. What a killed process had in its
-temporary directory stays there for the system to remove. That an index without hashes gives another sound wheel shows
-nowhere.
+Three spans of time are shorter than in use, so that it takes minutes: a dead process's claim on a conversion is given
+up after half a second in place of forty, hosts are asked again after hundredths of a second, and `crowd-prune` takes
+what is two seconds old. "Everything is old" means that the files' times were set back. What a killed process had in its
+temporary directory stays there for the system to remove. That an index without hashes gave another sound wheel than
+before, nobody can see.
 
 {table}
 
