@@ -62,7 +62,8 @@ matrix: .venv/depload
 bench: .venv/depload
 	$(BIN)/python benchmarks/run.py
 
-# The environment: with uv where there is one, else with venv and pip.
+# The environment: with uv where there is one, else with venv and pip. The lock is complete, so pip is told not to look
+# for what it requires: it would take coverage[toml] for another package than the coverage that is pinned.
 .venv/dependencies: requirements-dev.txt
 	@if [ -z "$(PYTHON)" ]; then echo "depload needs Python 3.10 to 3.13; give one with PYTHON=..." >&2; exit 1; fi
 	@echo "setting up .venv with $(PYTHON) ..."
@@ -72,7 +73,7 @@ bench: .venv/depload
 	  uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements-dev.txt; \
 	else \
 	  $(PYTHON) -m venv .venv && \
-	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --use-pep517 --require-hashes \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --use-pep517 --require-hashes --no-deps \
 	    -r requirements-dev.txt; \
 	fi
 	@touch $@

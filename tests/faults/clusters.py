@@ -35,6 +35,7 @@ _START = 120.0  # seconds that Spark may take to start
 _LOAD = 120.0  # seconds that a load may take, executors that come anew included
 _FILES = 1500  # of a package, so that unpacking takes a while
 _ISOLATIONS = ("shared", "process")
+_EARLY = 0.6  # of the time that the first load of a session took, which may have been a slow one
 _TRIES = 3  # of a load in the session whose executors were killed: Spark takes a while to see it
 
 
@@ -187,7 +188,7 @@ class DriverKilled(_Clusters):
 
     def points(self, count: int, chance: Random) -> list[str]:
         """Random times of a load."""
-        return [f"{_ISOLATIONS[at % 2]}:{chance.random():.3f}" for at in range(count)]
+        return [f"{_ISOLATIONS[at % 2]}:{chance.random() * _EARLY:.3f}" for at in range(count)]
 
     def take(self, point: str, facts: Counter[str]) -> Iterator[Finding]:
         """Kill a driver of its own there."""
