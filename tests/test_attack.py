@@ -309,7 +309,7 @@ def test_the_digest_names_the_site_so_it_must_be_that_of_the_wheels(tmp_path: Pa
     path.write_bytes(zips.wheelhouse(targets.SOUND))
     assert activation._manifest(str(path)) == manifest
     read = wheelhouse.read(path)
-    assert wheelhouse._digest(read.target, read.wheels, read.bytecode) == manifest["digest"], "as where it is written"
+    assert activation.digest_of(read.to_json()) == manifest["digest"], "as where it is written"
 
 
 def test_unpacking_stops_where_a_member_holds_more_than_it_says(tmp_path: Path) -> None:

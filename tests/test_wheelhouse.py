@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import subprocess
 import sys
@@ -15,14 +16,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import OFFLINE, make_wheel
-from depload.errors import AlteredWheelhouseError, CleanupError, NotAWheelhouseError, StoreError
+from depload.errors import AlteredWheelhouseError, CleanupError, LoadError, NotAWheelhouseError, StoreError
+from depload.loading.loader import load
 from depload.making import tools
 from depload.pipeline import convert, verify
 from depload.published import runs, wheelhouse
 from depload.published.removal import cleanup
 from depload.published.runs import open_run
 from depload.published.wheelhouse import Manifest
+from depload.standards.wheels import sha256_of
 from depload.stores.directory import DirectoryStore
+from depload.travels import activation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -93,8 +97,9 @@ JSON = st.recursive(
 
 @given(key=st.sampled_from(["format_version", "digest", "target", "wheels", "bytecode", "others"]), data=JSON)
 def test_whatever_stands_in_a_manifest_it_is_read_or_refused(key: str, data: object) -> None:
-    good = {"format_version": 1, "digest": "d" * 64, "name": "n", "format": "f", "wheels": [], "bytecode": []}
-    manifest = {**good, "others": {}, "target": {"python": "3.11", "platform": "p"}, key: data}
+    good = {"format_version": wheelhouse.FORMAT_VERSION, "digest": "d" * 64, "name": "n", "format": "f"}
+    rest = {"wheels": [], "bytecode": [], "others": {}, "target": {"python": "3.11", "platform": "p"}}
+    manifest = {**good, **rest, key: data}
     with contextlib.suppress(ValueError):
         assert json.loads(json.dumps(Manifest.from_json(manifest).to_json()))[key] is not None
 
@@ -107,7 +112,7 @@ def test_whatever_stands_in_a_manifest_it_is_read_or_refused(key: str, data: obj
         ("alpha.py", "replace", "has SHA-256"),
         ("pylock.toml", "replace", "pylock.toml: has SHA-256"),
         ("sneaked_in.py", "add", "sneaked_in.py: does not belong here"),
-        ("manifest.json", "digest", "the digest is not that of the wheels it lists"),
+        ("manifest.json", "digest", "the digest is not that of what it lists"),
     ],
 )
 def test_what_was_altered_is_named(member: str, change: str, said: str, converted: Converted) -> None:
@@ -129,6 +134,59 @@ def test_what_was_altered_is_named(member: str, change: str, said: str, converte
     with pytest.raises(AlteredWheelhouseError) as raised:
         verify(path)
     assert said in str(raised.value)
+
+
+def forge(run: Path, member: str, data: bytes, *, digest: bool = False) -> None:
+    """As who can write to the base can do: change a member, and both manifests to match; the digest as well, or not."""
+    (path,) = run.glob("*.wheelhouse.zip")
+    with zipfile.ZipFile(path) as opened:
+        members = [(info, opened.read(info)) for info in opened.infolist()]
+    inner = json.loads({info.filename: content for info, content in members}["manifest.json"])
+    inner["others"][member] = hashlib.sha256(data).hexdigest()
+    if digest:
+        inner["digest"] = activation.digest_of(inner)
+    changed = {member: data, "manifest.json": json.dumps(inner).encode()}
+    with zipfile.ZipFile(path, "w") as opened:
+        for info, content in members:
+            opened.writestr(info, changed.pop(info.filename, content))
+        for name, content in changed.items():
+            opened.writestr(name, content)
+    outer = json.loads((run / runs.MANIFEST).read_text()) | inner
+    outer["wheelhouse"] |= {"size": path.stat().st_size, "sha256": sha256_of(path)}
+    (run / runs.MANIFEST).write_text(json.dumps(outer))
+
+
+@pytest.mark.parametrize("what", ["activation module", "stub", "metadata", "another module"])
+def test_the_digest_covers_all_that_is_imported_or_run(what: str, converted: Converted, tmp_path: Path) -> None:
+    member = {
+        "activation module": f"{activation.module_name(converted.digest)}.py",
+        "stub": "alpha.py",
+        "metadata": "alpha-1.0.dist-info/METADATA",
+        "another module": "sneaked_in.py",
+    }[what]
+    forge(Path(converted.path), member, f"open({str(tmp_path / 'ran')!r}, 'w')\n".encode())
+    with pytest.raises(AlteredWheelhouseError, match="the digest is not that of what it lists"):
+        load(converted.path)
+    with pytest.raises(AlteredWheelhouseError, match="the digest is not that of what it lists"):
+        verify(converted.path)
+    forge(Path(converted.path), member, b"", digest=True)
+    with pytest.raises(LoadError, match=f"and {converted.digest} had been published there"):
+        load(converted.path, digest=converted.digest)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_documents_beside_the_wheels_do_not_change_the_digest(converted: Converted) -> None:
+    manifest = converted.manifest.to_json()
+    others = {**manifest["others"], "pylock.toml": "0" * 64}
+    assert activation.digest_of({**manifest, "others": others}) == converted.digest
+
+
+def test_a_reference_is_made_of_what_the_manifest_names(converted: Converted, tmp_path: Path) -> None:
+    path = Path(converted.wheelhouse)
+    with zipfile.ZipFile(path, "a") as opened, pytest.warns(UserWarning, match="Duplicate name"):
+        opened.writestr("alpha.py", "print('another')\n")
+    with pytest.raises((AlteredWheelhouseError, NotAWheelhouseError)):
+        wheelhouse.write_reference(path, str(path), tmp_path / "reference.zip")
 
 
 def test_a_single_changed_byte_anywhere_is_found(converted: Converted) -> None:

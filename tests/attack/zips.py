@@ -14,6 +14,9 @@ import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from depload.published import wheelhouse as wheelhouse_
+from depload.travels import activation
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -209,7 +212,7 @@ def manifest_of(wheels: Mapping[str, bytes], /, **lies: Any) -> dict[str, Any]:
         for name, data in wheels.items()
     ]
     manifest = {
-        "format_version": 1,
+        "format_version": wheelhouse_.FORMAT_VERSION,
         "name": "attack",
         "format": "wheels",
         "target": {"python": "3.11", "platform": "manylinux_2_35_x86_64"},
@@ -222,17 +225,11 @@ def manifest_of(wheels: Mapping[str, bytes], /, **lies: Any) -> dict[str, Any]:
 
 
 def digest_of(manifest: Mapping[str, Any]) -> str:
-    """The digest as the manifest's own words make it (published.wheelhouse); of nonsense, nothing's."""
+    """The digest as the manifest's own words make it; of nonsense, nothing's."""
     try:
-        target = manifest["target"]
-        parts = [*manifest["wheels"], *manifest["bytecode"]]
-        lines = [
-            f"{target['python']} {target['platform']}",
-            *(f"{part['filename']} {part['sha256']}" for part in parts),
-        ]
-    except (LookupError, TypeError):
-        lines = []
-    return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogatepass")).hexdigest()
+        return activation.digest_of({"digest": "", **manifest})
+    except (LookupError, TypeError, AttributeError, ValueError, RecursionError):
+        return hashlib.sha256(b"").hexdigest()
 
 
 def wheelhouse(wheels: Mapping[str, bytes], manifest: Any = None, text: bytes | None = None) -> bytes:

@@ -149,7 +149,7 @@ def _payloads(run: Run, session: Session, kept: Path) -> Iterator[_Payload]:
     if run.seen:
         yield _reference(run, run.seen, kept)
     if run.uri and session.reads_uris:
-        yield _Payload(run.uri.rpartition("/")[2], wheelhouse.module_name(run.manifest.digest), _URI, None, run.uri)
+        yield _Payload(run.uri.rpartition("/")[2], activation.module_name(run.manifest.digest), _URI, None, run.uri)
     yield _wheels(run, kept)
 
 
@@ -274,12 +274,12 @@ def _launcher(run: Run, payload: _Payload, pythons: Sequence[str], kept: Path) -
 def _reference(run: Run, seen: str, kept: Path) -> _Payload:
     file = kept / _sent_name(run, kept, "reference")
     _make(file, lambda to: wheelhouse.write_reference(run.file, seen, to))
-    return _Payload(file.name, f"{wheelhouse.module_name(run.manifest.digest)}_reference", _REFERENCE, file, read=seen)
+    return _Payload(file.name, f"{activation.module_name(run.manifest.digest)}_reference", _REFERENCE, file, read=seen)
 
 
 def _wheels(run: Run, kept: Path) -> _Payload:
     file = kept / _sent_name(run, kept, "wheels")
-    return _Payload(file.name, wheelhouse.module_name(run.manifest.digest), _WHEELS, file)
+    return _Payload(file.name, activation.module_name(run.manifest.digest), _WHEELS, file)
 
 
 def _there(run: Run, payload: _Payload) -> None:

@@ -154,9 +154,10 @@ def load(
         _check_digest(run, digest)
         with _state_of(run.manifest, session, isolation) as state:
             if state.report is None or imports is not None or (driver and not state.on_driver):
-                runs.check(run)
+                runs.check_what_runs(run)
                 _check_target(run.manifest)
-                report = _load(run, state, list(imports) if imports is not None else None, driver)
+                with _checked_meanwhile(run):
+                    report = _load(run, state, list(imports) if imports is not None else None, driver)
                 state.report = replace(report, lease=hold.why)
             site = state.report.driver.site if state.report.driver else None
             loaded = Loaded(run.path, run.manifest.digest, site, state.report, state)
@@ -175,6 +176,17 @@ def _is_stopped(spark: Any) -> bool:
     context = getattr(spark, "_sc", spark)
     gone = (getattr(context, name, True) is None for name in ("_jsc", "_active_spark_context"))
     return spark is not None and any(gone)
+
+
+@contextlib.contextmanager
+def _checked_meanwhile(run: Run) -> Iterator[None]:
+    """Hash the whole file while Spark works; that it was altered explains whatever else may have gone wrong."""
+    with ThreadPoolExecutor(1) as beside:
+        whole = beside.submit(runs.check, run)
+        try:
+            yield
+        finally:
+            whole.result()
 
 
 def _check_digest(run: Run, digest: str | None) -> None:

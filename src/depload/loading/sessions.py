@@ -138,8 +138,9 @@ def _held(task: Task, seconds: float) -> Task:
     def run() -> dict[str, Any]:
         import time
 
+        until = time.monotonic() + seconds
         answer = task()
-        time.sleep(seconds)
+        time.sleep(max(0.0, until - time.monotonic()))
         return answer
 
     return run

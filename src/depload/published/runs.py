@@ -39,7 +39,7 @@ from depload.stores import transfers
 from depload.stores.addresses import open_store, split
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from depload.stores.store import Moved, Store
 
@@ -237,20 +237,37 @@ def check(run: Run) -> None:
 
     MissingWheelhouseError where it is removed right now.
     """
-    try:
-        _compare(run)
-    except FileNotFoundError:
-        raise MissingWheelhouseError(run.path) from None
-
-
-def _compare(run: Run) -> None:
-    if run.sha256 is None or sha256_of(run.file) != run.sha256:
-        try:
+    with _told(run):
+        if run.sha256 is None or sha256_of(run.file) != run.sha256:
             wheelhouse.check_hashes(run.file)  # names the members that differ
-        except NotAWheelhouseError as error:
-            raise AlteredWheelhouseError(run.path, [Fault(run.file.name, error.why)]) from error
-        if run.sha256 is not None:
-            raise AlteredWheelhouseError(run.path, [Fault(run.file.name, f"has another SHA-256 than {MANIFEST} says")])
+            if run.sha256 is not None:
+                raise AlteredWheelhouseError(
+                    run.path, [Fault(run.file.name, f"has another SHA-256 than {MANIFEST} says")]
+                )
+        _compare_manifests(run)
+
+
+def check_what_runs(run: Run) -> None:
+    """Compare what is imported or run before any wheel is unpacked, in a moment; raises as ``check`` does.
+
+    With the wheels, which whoever unpacks them compares, it is what the digest is made of.
+    """
+    with _told(run):
+        wheelhouse.check_hashes(run.file, but_wheels=True)
+        _compare_manifests(run)
+
+
+@contextlib.contextmanager
+def _told(run: Run) -> Iterator[None]:
+    try:
+        yield
+    except (FileNotFoundError, MissingWheelhouseError):
+        raise MissingWheelhouseError(run.path) from None
+    except NotAWheelhouseError as error:
+        raise AlteredWheelhouseError(run.path, [Fault(run.file.name, error.why)]) from error
+
+
+def _compare_manifests(run: Run) -> None:
     if wheelhouse.read(run.file) != run.manifest:
         raise AlteredWheelhouseError(run.path, [Fault(MANIFEST, "is not the manifest inside the wheelhouse")])
 

@@ -14,11 +14,11 @@ import re
 import shutil
 import zipfile
 import zlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from depload.errors import AlteredWheelhouseError, Fault, NotAWheelhouseError
+from depload.errors import AlteredWheelhouseError, Fault, MissingWheelhouseError, NotAWheelhouseError
 from depload.standards import archive, lockfile, wheels
 from depload.standards.target import Target
 from depload.travels import activation
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 SUFFIX = ".wheelhouse.zip"
 LOCK = "pylock.toml"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _LONGEST_MANIFEST = 16 << 20  # bytes; that of a thousand wheels is 1 MB
 # Names become files, members and words of a script, so what they may be made of is said here, and not what not.
 _NAMES = {
@@ -204,10 +204,11 @@ def write(
     ingredients = sorted(ingredients, key=lambda ingredient: ingredient.wheel.filename)
     packed = _packed(ingredients)
     parts = tuple(PackedBytecode(part.filename, part.sha256, part.size) for part in bytecode)
-    digest = _digest(target, packed, parts)
-    texts = dict(_texts(ingredients, packed, target, digest))
-    others = {member: hashlib.sha256(text.encode()).hexdigest() for member, text in texts.items()}
-    manifest = Manifest(digest, name, source_format, target, packed, parts, others)
+    draft = Manifest("", name, source_format, target, packed, parts, {})
+    digest = activation.digest_of(_with_hashes(draft, dict(_texts(ingredients, draft))).to_json())
+    draft = replace(draft, digest=digest)
+    texts = dict(_texts(ingredients, draft))
+    manifest = _with_hashes(draft, texts)
     path = to / f"{name}{SUFFIX}"
     with zipfile.ZipFile(path, "w") as opened:
         for member, text in {activation.MANIFEST: json.dumps(manifest.to_json(), indent=1), **texts}.items():
@@ -220,34 +221,34 @@ def write(
     return path, manifest
 
 
-def module_name(digest: str) -> str:
-    """What the activation module is called inside a wheelhouse: no two wheelhouses share one."""
-    return f"_depload_{digest[:16]}"
+def _with_hashes(draft: Manifest, texts: Mapping[str, str]) -> Manifest:
+    return replace(draft, others={name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()})
 
 
 def write_reference(wheelhouse: Path, path_for_workers: str, to: Path) -> Path:
     """Write a small stand-in that workers can import from: all but the wheels, which they read from where it says.
 
     Its activation module has a name of its own (``..._reference``), so that the wheelhouse itself can be sent after it
-    to workers that could not read the path.
+    to workers that could not read the path. What goes in is compared with the manifest as it is read; raises
+    AlteredWheelhouseError.
     """
-    module = module_name(read(wheelhouse).digest)
+    manifest = read(wheelhouse)
+    module = activation.module_name(manifest.digest)
     with zipfile.ZipFile(wheelhouse) as opened, zipfile.ZipFile(to, "w") as written:
-        for info in opened.infolist():
-            name = info.filename
-            if not name.endswith((".whl", LOCK)) and not name.startswith("bytecode/"):
-                renamed = f"{module}_reference.py" if name == f"{module}.py" else name
-                data = opened.read(info)
-                if data.startswith(b"from %s import" % module.encode()):
-                    data = _stub(f"{module}_reference").encode()
-                written.writestr(wheels.member_info(renamed), data)
+        written.writestr(wheels.member_info(activation.MANIFEST), json.dumps(manifest.to_json()))
+        for name, sha256 in manifest.others.items():
+            if name == LOCK:
+                continue
+            data = opened.read(name)
+            if hashlib.sha256(data).hexdigest() != sha256:
+                raise AlteredWheelhouseError(str(wheelhouse), [Fault(name, "is not what the manifest names")])
+            renamed = f"{module}_reference.py" if name == f"{module}.py" else name
+            if data == activation.stub(module).encode():
+                data = activation.stub(f"{module}_reference").encode()
+            written.writestr(wheels.member_info(renamed), data)
         reference = {"path": path_for_workers, "size": wheelhouse.stat().st_size}
         written.writestr(wheels.member_info(activation.REFERENCE), json.dumps(reference))
     return to
-
-
-def _stub(module: str) -> str:
-    return f"from {module} import hand_over\n\nhand_over(__name__)\n"
 
 
 def _packed(ingredients: Sequence[Ingredient]) -> tuple[PackedWheel, ...]:
@@ -268,26 +269,17 @@ def _packed(ingredients: Sequence[Ingredient]) -> tuple[PackedWheel, ...]:
     )
 
 
-def _digest(target: Target, packed: Iterable[PackedWheel], parts: Iterable[PackedBytecode]) -> str:
-    """SHA-256 over names and hashes of all that is unpacked and run, and the target it is for."""
-    files = [(wheel.filename, wheel.sha256) for wheel in packed] + [(part.filename, part.sha256) for part in parts]
-    lines = [f"{target.python} {target.platform}", *(f"{filename} {sha256}" for filename, sha256 in files)]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-
-
-def _texts(
-    ingredients: Sequence[Ingredient], packed: Sequence[PackedWheel], target: Target, digest: str
-) -> Iterator[tuple[str, str]]:
+def _texts(ingredients: Sequence[Ingredient], draft: Manifest) -> Iterator[tuple[str, str]]:
     """The small members: lock, metadata, the activation module, stubs and the namespaces they lie in."""
-    module = module_name(digest)
-    yield LOCK, lockfile.write(target, map(_locked, packed))
+    module = activation.module_name(draft.digest)
+    yield LOCK, lockfile.write(draft.target, map(_locked, draft.wheels))
     yield f"{module}.py", Path(activation.__file__).read_text(encoding="utf-8")
     for ingredient in ingredients:  # importlib.metadata answers from here until the wheels are unpacked
         yield from ((path, text) for path, text in ingredient.wheel.dist_info.items() if "/" in path)
-    names = sorted({name for wheel in packed for name in wheel.names})
+    names = sorted({name for wheel in draft.wheels for name in wheel.names})
     yield from ((f"{folder}/", "") for folder in sorted(_namespaces(names)))  # zipimport needs an entry for each
     for name in names:
-        yield f"{name.replace('.', '/')}.py", _stub(module)
+        yield f"{name.replace('.', '/')}.py", activation.stub(module)
 
 
 def _locked(wheel: PackedWheel) -> lockfile.LockedPackage:
@@ -316,7 +308,7 @@ def read(path: Path) -> Manifest:
         with zipfile.ZipFile(path) as opened:
             return Manifest.from_json(json.loads(_manifest_in(opened)))
     except FileNotFoundError:
-        raise NotAWheelhouseError(str(path), "there is no such file") from None
+        raise MissingWheelhouseError(str(path)) from None
     except RecursionError as error:
         raise NotAWheelhouseError(str(path), f"its {activation.MANIFEST} is nested too deeply") from error
     except _UNREADABLE as error:
@@ -346,30 +338,32 @@ def unpack_wheels(path: Path, to: Path) -> Iterator[Path]:
             yield to / Path(wheel.filename).name
 
 
-def check_hashes(path: Path) -> Manifest:
-    """The manifest, after every member was compared with it; raises AlteredWheelhouseError with all that differ."""
+def check_hashes(path: Path, *, but_wheels: bool = False) -> Manifest:
+    """The manifest, after every member was compared with it; raises AlteredWheelhouseError with all that differ.
+
+    ``but_wheels`` leaves out wheels and .pyc files, the large members, which whoever unpacks them compares.
+    """
     manifest = read(path)
-    if found := tuple(_faults(path, manifest)):
+    if found := tuple(_faults(path, manifest, but_wheels=but_wheels)):
         raise AlteredWheelhouseError(str(path), found)
     return manifest
 
 
-def _faults(path: Path, manifest: Manifest) -> Iterator[Fault]:
-    if _digest(manifest.target, manifest.wheels, manifest.bytecode) != manifest.digest:
-        yield Fault(activation.MANIFEST, "the digest is not that of the wheels it lists")
+def _faults(path: Path, manifest: Manifest, *, but_wheels: bool = False) -> Iterator[Fault]:
+    if activation.digest_of(manifest.to_json()) != manifest.digest:
+        yield Fault(activation.MANIFEST, "the digest is not that of what it lists")
     if costly := archive.hostile(path):
         yield from costly
         return  # hashing the members would take as long as somebody chose
-    expected = dict(manifest.others)
-    expected |= {wheel.filename: wheel.sha256 for wheel in manifest.wheels}
-    expected |= {part.filename: part.sha256 for part in manifest.bytecode}
+    large = {wheel.filename: wheel.sha256 for wheel in manifest.wheels}
+    large |= {part.filename: part.sha256 for part in manifest.bytecode}
     with zipfile.ZipFile(path) as opened:
         present = opened.namelist()
         for name in sorted(name for name, count in collections.Counter(present).items() if count > 1):
             yield Fault(name, "is there more than once")
-        for name in sorted(set(present) - expected.keys() - {activation.MANIFEST}):
+        for name in sorted(set(present) - manifest.others.keys() - large.keys() - {activation.MANIFEST}):
             yield Fault(name, "does not belong here")
-        for name, sha256 in sorted(expected.items()):
+        for name, sha256 in sorted({**manifest.others, **({} if but_wheels else large)}.items()):
             if what := _difference(opened, name, sha256):
                 yield Fault(name, what)
 

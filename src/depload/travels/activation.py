@@ -638,25 +638,50 @@ def _above(name: str) -> Iterator[str]:
 # --- unpacking ------------------------------------------------------------------------------------------------------
 
 
-# A line of what the digest is made of (published.wheelhouse): without white space inside, there is one way to read it.
-_LINE = re.compile(r"(?:[^\s/\\]+\.whl|bytecode/[^\s/\\]+\.zip) [0-9a-f]{64}")
+# What is beside the wheels and never imported or run: it may tell more than what the wheels are, such as what they were
+# made of, and equal wheels still have one digest.
+_DOCUMENTS = ("pylock.toml",)
+
+
+def digest_of(manifest: dict[str, Any]) -> str:
+    """SHA-256 over the target and all of a wheelhouse that is unpacked, imported or run; ``manifest`` as it is written.
+
+    The activation module and the stubs have the digest in their names and texts. They count as what they are, so that
+    the result does not depend on the digest that the manifest claims.
+    """
+    module = module_name(manifest["digest"])
+    names = {f"{module}.py": "activation"}
+    texts = {hashlib.sha256(stub(module).encode()).hexdigest(): "stub"}
+    parts = [(part["filename"], part["sha256"]) for part in (*manifest["wheels"], *manifest["bytecode"])]
+    beside = [
+        (names.get(name, name), texts.get(sha256, sha256))
+        for name, sha256 in manifest["others"].items()
+        if name not in _DOCUMENTS
+    ]
+    target = manifest["target"]["python"], manifest["target"]["platform"]
+    return hashlib.sha256(json.dumps([target, parts, sorted(beside)]).encode()).hexdigest()
+
+
+def module_name(digest: str) -> str:
+    """What this module is called inside a wheelhouse: no two wheelhouses share one."""
+    return f"_depload_{digest[:16]}"
+
+
+def stub(module: str) -> str:
+    """The text of an import stub, for the activation module of that name."""
+    return f"from {module} import hand_over\n\nhand_over(__name__)\n"
 
 
 def _manifest(archive: str) -> dict[str, Any]:
     """The manifest, whose digest is that of what it lists: it names the site, which can hold nothing else then."""
     manifest = _member(archive, MANIFEST)
     try:
-        target, parts = manifest["target"], [*manifest["wheels"], *manifest["bytecode"]]
-        lines = [f"{part['filename']} {part['sha256']}" for part in parts]
-        made_for = f"{target['python']} {target['platform']}"
         rules = [
-            *map(_LINE.fullmatch, lines),
-            re.fullmatch(r"\S+ \S+", made_for),
-            *(type(part["size"]) is int for part in parts),
+            *(type(part["size"]) is int for part in (*manifest["wheels"], *manifest["bytecode"])),
             *(type(wheel["native"]) is bool for wheel in manifest["wheels"]),
         ]
-        digest = hashlib.sha256("\n".join([made_for, *lines]).encode()).hexdigest()
-    except (LookupError, TypeError, AttributeError, ValueError) as error:
+        digest = digest_of(manifest)
+    except (LookupError, TypeError, AttributeError, ValueError, RecursionError) as error:
         raise ActivationError(f"{archive}: its {MANIFEST} is damaged ({type(error).__name__}: {error})") from error
     if not all(rules) or manifest.get("digest") != digest:
         raise ActivationError(f"{archive}: its {MANIFEST} is not what was published; the digest is of other wheels")
