@@ -487,7 +487,8 @@ def _mark(path: str) -> list[int]:
 
 def _settle(work: str, path: str, digest: str, files: list[str]) -> None:
     """Mark the work directory complete and give it its name; losing that race to an equal site is success."""
-    marks = {os.path.relpath(file, work): _mark(file) for file in files}
+    inside = len(os.path.join(work, ""))
+    marks = {file[inside:]: _mark(file) for file in files}
     with open(os.path.join(work, _COMPLETE), "w", encoding="utf-8") as complete:
         json.dump({"digest": digest, "files": marks}, complete)
     if os.path.lexists(path) and not _is_sound(path, digest):
