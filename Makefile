@@ -60,7 +60,7 @@ matrix: .venv/depload
 	$(BIN)/python tests/matrix/run.py $(MATRIX)
 
 bench: .venv/depload
-	$(BIN)/python benchmarks/run.py
+	$(BIN)/python -m benchmarks $(BENCH)
 
 # The environment: with uv where there is one, else with venv and pip. The lock is complete, so pip is told not to look
 # for what it requires: it would take coverage[toml] for another package than the coverage that is pinned.

@@ -1,0 +1,163 @@
+"""How a thing is measured: in directories of its own, after a sync, in turns with what it is compared with.
+
+Directories are not deleted between runs: on ext4, files are created far slower for a minute where many were just
+deleted. Only where the disk gets short does what is measured go, and then that minute is waited for.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent
+PYTHON = sys.executable
+UV = str(Path(PYTHON).with_name("uv"))
+_PEERS = ROOT / ".venv" / "peers"
+_CACHES = ("UV_CACHE_DIR", "PIP_CACHE_DIR", "DEPLOAD_CACHE_DIR", "PEX_ROOT", "TMPDIR")
+_PATIENCE = 600.0  # seconds that one command may take
+_ROOM = 20e9  # bytes of the disk that stay free
+_SETTLING = 65.0  # seconds for which ext4 looks for inodes past those that were just deleted (RECENTCY_MIN)
+
+
+class UnmeasuredError(Exception):
+    """A command failed or took too long; the message is what it said last."""
+
+
+Sample = dict[str, float]
+"""What one run came to, by measure: ``seconds``, ``megabytes`` and others."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way of doing what others do as well."""
+
+    name: str
+    measure: Callable[[], Sample]
+    at_most: int = 1_000
+    """Runs; slow peers whose place is clear get fewer."""
+
+
+@dataclass
+class Series:
+    """The samples of one way."""
+
+    samples: list[Sample] = field(default_factory=list)
+    error: str = ""
+    """Why it has no more of them."""
+
+
+def in_turns(ways: list[Way], runs: int) -> dict[str, Series]:
+    """Every way once, then every way again: a machine whose speed drifts slows all of them alike.
+
+    A way that fails is not tried again, and the others go on without it.
+    """
+    found = {way.name: Series() for way in ways}
+    for number in range(runs):
+        for way in ways:
+            series = found[way.name]
+            if series.error or number >= way.at_most:
+                continue
+            try:
+                series.samples.append(way.measure())
+            except UnmeasuredError as error:
+                series.error = str(error)
+            said = f"{series.samples[-1]['seconds']:.3f} s" if not series.error else series.error[-300:]
+            say(f"  {number + 1}/{runs} {way.name}: {said}")
+    return found
+
+
+def say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
+
+
+def timed(command: str, scratch: Path, *, own_clock: bool = False, **environment: str) -> Sample:
+    """Wall seconds and the peak memory (MB) of the largest process of a shell command, by default with empty caches.
+
+    The clock runs from before the shell starts until it has ended. With ``own_clock`` the seconds are what the command
+    prints in its last line, as JSON with other measures if it has any. ``$WORK`` is a new directory.
+    """
+    work = Path(tempfile.mkdtemp(dir=scratch))
+    env = {**os.environ, **{name: str(work / name.lower()) for name in _CACHES}, **environment, "WORK": str(work)}
+    Path(env["TMPDIR"]).mkdir(exist_ok=True)
+    os.sync()
+    outer = [PYTHON, str(HERE / "clock.py"), command]
+    try:
+        done = subprocess.run(
+            outer, capture_output=True, text=True, check=True, cwd=work, env=env, timeout=_PATIENCE
+        ).stdout
+    except subprocess.TimeoutExpired:
+        raise UnmeasuredError(f"it took more than {_PATIENCE:.0f} s") from None
+    about = json.loads(done)
+    if about["code"]:
+        raise UnmeasuredError(f"exit code {about['code']}: {about['said'].strip()[-2000:]}")
+    sample: Sample = {name: about[name] for name in ("seconds", "cpu", "megabytes")}
+    return {**sample, **json.loads(about["last"])} if own_clock else sample
+
+
+def peers() -> Path:
+    """The directory of the other tools' programs, an environment of their own that is made once."""
+    if not (_PEERS / "complete").exists():
+        say("setting up the other tools ...")
+        subprocess.run([UV, "venv", "--quiet", "--clear", "--python", PYTHON, str(_PEERS)], check=True)
+        install = [UV, "pip", "install", "--quiet", "--python", str(_PEERS / "bin" / "python")]
+        subprocess.run([*install, "-r", str(HERE / "requirements.txt")], check=True)
+        (_PEERS / "complete").touch()
+    return _PEERS / "bin"
+
+
+def versions() -> dict[str, str]:
+    """Of the other tools."""
+    said = subprocess.run(
+        [UV, "pip", "list", "--python", str(peers() / "python"), "--format", "json"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    wanted = {"pip", "uv", "pex", "venv-pack", "cluster-pack"}
+    return {row["name"]: row["version"] for row in json.loads(said) if row["name"] in wanted}
+
+
+class Ground:
+    """The directory below which everything is measured; it goes in the end."""
+
+    def __init__(self) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix="depload-bench-"))
+        self._used: list[Path] = []
+
+    def __enter__(self) -> Ground:  # noqa: PYI034 - typing.Self is of Python 3.11
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def fresh(self, name: str) -> Path:
+        """A new directory; what was measured before goes where the disk is short."""
+        if shutil.disk_usage(self.path).free < _ROOM:
+            say(f"the disk is short: removing what was measured, and waiting {_SETTLING:.0f} s")
+            for path in self._used:
+                shutil.rmtree(path, ignore_errors=True)
+            self._used.clear()
+            os.sync()
+            time.sleep(_SETTLING)
+        made = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=self.path))
+        self._used.append(made)
+        return made
+
+    def kept(self, name: str) -> Path:
+        """A directory that stays until the end, and whether it is complete is its user's business."""
+        made = self.path / name
+        made.mkdir(exist_ok=True)
+        return made
