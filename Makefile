@@ -5,7 +5,7 @@
 # make matrix proves it on every kind of session and version of PySpark, and writes docs/matrix.md
 # make attack tries hostile sources and wheelhouses: by hand, by hypothesis, by atheris where it is installed
 # make faults kills, fills, breaks and slows down, and counts what is lost
-# make bench  measures side by side with other ways, and writes benchmarks/RESULTS.md
+# make bench  measures side by side with other ways, and draws docs/performance.md; BENCH="--only load --set M" a part
 # make lock   resolves the development dependencies anew
 # PYTHON=...  picks the interpreter for .venv (3.10 to 3.13)
 

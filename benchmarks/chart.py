@@ -61,7 +61,7 @@ def svg(results: Results) -> str:
         top += _HEAD + len(labels) * (_BAR + _GAP) + 14
     column = (_WIDTH - _LABELS) / len(sets.EVERY)
     heads = [
-        _text(_LABELS + number * column, 26, f"{each.name}: {each.what.partition(':')[0]}", size=12.5, bold=True)
+        _text(_LABELS + number * column, 26, f"{each.name}: {each.title}", size=12.5, bold=True)
         for number, each in enumerate(sets.EVERY.values())
     ]
     return "\n".join(

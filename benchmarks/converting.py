@@ -27,9 +27,12 @@ _SLOW = 2  # runs of what takes ten times as long
 EXPLAINED = """
 From a requirements.txt to the file or the wheels, each as a command of its own: the clock runs from the start of the
 process to its end, the start of Python and imports included, from the index that pip is configured for. Cold: every
-cache is empty, depload's base too. Warm: each tool has its own cache filled, and depload the base. depload publishes
-what it makes and reads it back; `pip download` and `pip wheel` leave wheels in a directory, which still have to be
-brought to a cluster. The trees have no .pyc unless it says so. Memory is the peak of the largest single process.
+cache is empty, depload's base too. Warm: each tool has its own cache filled, and depload the base, with `--reuse 24h`:
+the sets leave open what only others require, so without it an index is asked for newer versions, as by pip and uv.
+
+depload publishes what it makes and reads it back; `pip download` and `pip wheel` leave wheels in a directory, which
+still have to be brought to a cluster. Trees have no .pyc unless it says so. Memory is the peak of the largest single
+process. The requests are those to an index on this machine: by a first conversion, then by a second.
 """
 
 
@@ -49,7 +52,7 @@ def plans(sets: list[Set]) -> list[Plan]:
 def _commands(requirements: Path, base: str) -> dict[str, str]:
     tools = peers()
     wanted = f"-r {requirements}"
-    depload = f"{PYTHON} -m depload convert {requirements} --base {base}"
+    depload = f"{PYTHON} -m depload convert {requirements} --base {base} --reuse 24h"
     tree = f"{tools}/uv pip install -q --python {PYTHON} --target tree {wanted}"
     packed = "tar -czf tree.tar.gz tree"
     installed = f"{tools}/uv venv -q --python {PYTHON} v && {tools}/uv pip install -q --python v/bin/python {wanted}"
@@ -90,7 +93,8 @@ def _warm(wanted: Set, runs: int, ground: Ground) -> dict[str, Series]:
         timed(command, scratch, **caches)
     file = max(base.glob("*-*/*.wheelhouse.zip"), key=lambda path: path.stat().st_size)
     code = (
-        f"import depload, json, time; start = time.perf_counter(); depload.convert('{requirements}', '{base}');"
+        "import depload, json, time; start = time.perf_counter();"
+        f"depload.convert('{requirements}', '{base}', reuse='24h');"
         "print(json.dumps({'seconds': time.perf_counter() - start}))"
     )
     ways = [

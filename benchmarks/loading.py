@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from benchmarks import sets as sets_
-from benchmarks.measuring import HERE, PYTHON, Ground, Sample, Series, UnmeasuredError, Way, in_turns
+from benchmarks.measuring import HERE, PYTHON, Ground, Sample, Series, UnmeasuredError, Way, in_turns, settle
 from benchmarks.prepared import Prepared, prepared
 from benchmarks.results import Plan
 
@@ -114,7 +114,7 @@ def once(request: dict[str, Any], executors: int, scratch: Path, *, nodes: int =
         "spark.scheduler.maxRegisteredResourcesWaitingTime": "120s",
     }
     whole = {"config": config, "nodes": nodes, **request, "master": master, "executors": executors, "work": work}
-    os.sync()
+    settle(scratch)
     time.sleep(1)  # what the run before left to the disk and to ending Java processes is not this one's time
     try:
         done = subprocess.run(

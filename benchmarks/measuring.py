@@ -83,6 +83,11 @@ def say(text: str) -> None:
     sys.stderr.flush()
 
 
+def settle(place: Path) -> None:
+    """Write out what earlier runs left to the file system of ``place``, so that no later one pays for it."""
+    subprocess.run(["sync", "-f", str(place)], check=False)
+
+
 def timed(command: str, scratch: Path, *, own_clock: bool = False, **environment: str) -> Sample:
     """Wall seconds and the peak memory (MB) of the largest process of a shell command, by default with empty caches.
 
@@ -92,7 +97,7 @@ def timed(command: str, scratch: Path, *, own_clock: bool = False, **environment
     work = Path(tempfile.mkdtemp(dir=scratch))
     env = {**os.environ, **{name: str(work / name.lower()) for name in _CACHES}, **environment, "WORK": str(work)}
     Path(env["TMPDIR"]).mkdir(exist_ok=True)
-    os.sync()
+    settle(work)
     outer = [PYTHON, str(HERE / "clock.py"), command]
     try:
         done = subprocess.run(
@@ -150,7 +155,7 @@ class Ground:
             for path in self._used:
                 shutil.rmtree(path, ignore_errors=True)
             self._used.clear()
-            os.sync()
+            settle(self.path)
             time.sleep(_SETTLING)
         made = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=self.path))
         self._used.append(made)

@@ -21,7 +21,7 @@ class Parts:
     executor_cpu: float
     """CPU s for each further executor of that: a Python worker starts, activates, answers."""
     driver_cpu: float
-    """CPU s of these that are the driver's."""
+    """CPU s of these that are the driver's: for each task of the proof job."""
     verify: float
     """s: the driver hashes the wheelhouse."""
     unpack: float
@@ -43,7 +43,7 @@ class Parts:
 class Cluster:
     """What a cluster has; assumed, and told with what is predicted of it."""
 
-    cores: int = 8
+    cores: int = 4
     """Of a node, which is one executor with so many slots and so many Python workers."""
     store: float = 100e6
     """Bytes/s that one node reads from the store."""
@@ -77,7 +77,8 @@ def on_cluster(parts: Parts, executors: int, cluster: Cluster, way: str = REFERE
     }[way]
     unpacking = 0 if warm else max(parts.unpack_cpu / min(4, cluster.cores), parts.unpack / 4)
     jobs = {REFERENCE: 1, URI: 2, WHEELS: 2}[way]
-    serial = parts.verify + jobs * parts.fixed + jobs * executors * parts.driver_cpu
+    # As if the driver dealt with one task after the other, with a JVM as cold as where it was measured.
+    serial = parts.verify + jobs * (parts.fixed + executors * cluster.cores * parts.driver_cpu)
     return serial + arrives + unpacking + parts.worker
 
 

@@ -195,8 +195,8 @@ def _predicted(found: Parts) -> Iterator[str]:
     yield (
         f"On a cluster, by the model: a node for each executor, {cluster.cores} cores each; a node reads "
         f"{cluster.store / 1e6:.0f} MB/s from the store, and {cluster.driver * 8 / 1e9:.0f} Gbit/s leave the driver. "
-        f"From {model.narrow(cluster)} executors on, a cold load waits longer for the driver's network than a node needs to "
-        "read the store: from there the driver must not be the source."
+        f"From {model.narrow(cluster)} executors on, a cold load waits longer for the driver's network than a node "
+        "needs to read it from the store: from there the driver must not be the source."
     )
     yield ""
     yield "| executors | way | s, cold | s, warm | from the store, cold | warm | through the driver |"

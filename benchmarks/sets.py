@@ -10,6 +10,7 @@ class Set:
     """Packages, and what proves that a process has them."""
 
     name: str
+    title: str
     what: str
     requirements: tuple[str, ...]
     imports: tuple[str, ...]
@@ -22,6 +23,7 @@ class Set:
 
 SMALL = Set(
     "S",
+    "small and pure",
     "seven small packages, pure Python but for one helper of requests: 1 MB of wheels",
     (
         "attrs==24.2.0",
@@ -36,12 +38,14 @@ SMALL = Set(
 )
 MEDIUM = Set(
     "M",
+    "pandas, scikit-learn",
     "pandas and scikit-learn: 10 wheels, 80 MB, 6,300 files",
     ("pandas==2.2.2", "scikit-learn==1.5.0"),
     ("pandas", "sklearn"),
 )
 LARGE = Set(
     "L",
+    "eight large packages",
     "eight large native packages: 153 MB of wheels",
     (
         "grpcio==1.66.2",
