@@ -63,7 +63,7 @@ def _cold(wanted: Set, runs: int, ground: Ground) -> dict[str, Series]:
 def _warm(wanted: Set, runs: int, ground: Ground) -> dict[str, Series]:
     made, scratch = prepared(ground, wanted), ground.fresh("activate")
     sites = {"DEPLOAD_SITES": str(scratch / "sites")}
-    timed(f'{PYTHON} -c "{_activating(made.wheelhouse)}"', scratch, **sites)
+    timed(f'{PYTHON} -c "{_activating(made.wheelhouse)}"', scratch, sites)
 
     def clocked(imports: str, call: str) -> str:
         code = (
@@ -75,7 +75,7 @@ def _warm(wanted: Set, runs: int, ground: Ground) -> dict[str, Series]:
     activation = clocked("from depload.travels.activation import activate", f"activate('{made.wheelhouse}')")
     load = clocked("import depload; depload.load", f"depload.load('{made.run_path}')")
     ways = [
-        Way(ACTIVATE, functools.partial(timed, activation, scratch, own_clock=True, **sites)),
-        Way(LOAD, functools.partial(timed, load, scratch, own_clock=True, **sites)),
+        Way(ACTIVATE, functools.partial(timed, activation, scratch, sites, own_clock=True)),
+        Way(LOAD, functools.partial(timed, load, scratch, sites, own_clock=True)),
     ]
     return in_turns(ways, max(runs, 5))

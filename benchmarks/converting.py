@@ -90,7 +90,7 @@ def _warm(wanted: Set, runs: int, ground: Ground) -> dict[str, Series]:
     commands = _commands(requirements, str(base))
     del commands[CLUSTER_PACK]  # runs pex
     for command in commands.values():
-        timed(command, scratch, **caches)
+        timed(command, scratch, caches)
     file = max(base.glob("*-*/*.wheelhouse.zip"), key=lambda path: path.stat().st_size)
     code = (
         "import depload, json, time; start = time.perf_counter();"
@@ -99,9 +99,9 @@ def _warm(wanted: Set, runs: int, ground: Ground) -> dict[str, Series]:
     )
     ways = [
         Way(COPY, functools.partial(timed, f"cp {file} $WORK/copy", scratch)),
-        Way(IN_PROCESS, lambda: timed(f'{PYTHON} -c "{code}"', scratch, own_clock=True, **caches)),
+        Way(IN_PROCESS, lambda: timed(f'{PYTHON} -c "{code}"', scratch, caches, own_clock=True)),
         *(
-            Way(name, functools.partial(timed, command, scratch, **caches), _SLOW if name == PEX else runs)
+            Way(name, functools.partial(timed, command, scratch, caches), _SLOW if name == PEX else runs)
             for name, command in commands.items()
         ),
     ]
@@ -120,7 +120,7 @@ def _requests(wanted: Set, runs: int, ground: Ground) -> dict[str, Series]:
 
         def counted(name: str) -> dict[str, float]:
             before = index.requests
-            sample = timed(commands[name], scratch, **environment)
+            sample = timed(commands[name], scratch, environment)
             return {**sample, "requests": index.requests - before}
 
         ways = [Way(name, functools.partial(counted, name)) for name in (DEPLOAD_PYC, PIP_WHEEL, UV_TARGET)]

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -88,14 +88,21 @@ def settle(place: Path) -> None:
     subprocess.run(["sync", "-f", str(place)], check=False)
 
 
-def timed(command: str, scratch: Path, *, own_clock: bool = False, **environment: str) -> Sample:
+def timed(
+    command: str, scratch: Path, environment: Mapping[str, str] | None = None, *, own_clock: bool = False
+) -> Sample:
     """Wall seconds and the peak memory (MB) of the largest process of a shell command, by default with empty caches.
 
     The clock runs from before the shell starts until it has ended. With ``own_clock`` the seconds are what the command
     prints in its last line, as JSON with other measures if it has any. ``$WORK`` is a new directory.
     """
     work = Path(tempfile.mkdtemp(dir=scratch))
-    env = {**os.environ, **{name: str(work / name.lower()) for name in _CACHES}, **environment, "WORK": str(work)}
+    env = {
+        **os.environ,
+        **{name: str(work / name.lower()) for name in _CACHES},
+        **(environment or {}),
+        "WORK": str(work),
+    }
     Path(env["TMPDIR"]).mkdir(exist_ok=True)
     settle(work)
     outer = [PYTHON, str(HERE / "clock.py"), command]

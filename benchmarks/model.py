@@ -75,7 +75,7 @@ def on_cluster(parts: Parts, executors: int, cluster: Cluster, way: str = REFERE
         URI: fetched,  # Spark fetches it before a worker can say that it has the site
         WHEELS: parts.size / cluster.driver * executors,
     }[way]
-    unpacking = 0 if warm else max(parts.unpack_cpu / min(4, cluster.cores), parts.unpack / 4)
+    unpacking = 0 if warm else parts.unpack
     jobs = {REFERENCE: 1, URI: 2, WHEELS: 2}[way]
     # As if the driver dealt with one task after the other, with a JVM as cold as where it was measured.
     serial = parts.verify + jobs * (parts.fixed + executors * cluster.cores * parts.driver_cpu)

@@ -70,13 +70,13 @@ def _parts(runs: int, ground: Ground) -> dict[str, Series]:
     )
     activate = f"from depload.travels import activation; activation.activate('{made.wheelhouse}')"
     prove = f"from depload.travels import activation; activation.prove({list(_SET.imports)}, {{}}, '{made.wheelhouse}')"
-    timed(f'{PYTHON} -c "{activate}"', scratch, **sites)
+    timed(f'{PYTHON} -c "{activate}"', scratch, sites)
     ways = [
         Way(_NOTHING, lambda: once(nothing, 1, scratch, heap=_HEAP)),
         Way(_NOTHING_TO_MANY, lambda: once(nothing, _MOST, scratch, heap=_HEAP), 2),
         Way(_VERIFY, lambda: _with_sizes(made, timed(f'{PYTHON} -c "{verify}"', scratch, own_clock=True))),
         Way(_UNPACK, lambda: timed(f'DEPLOAD_SITES=$WORK/sites {PYTHON} -c "{activate}"', scratch)),
-        Way(_WORKER, lambda: timed(f'{PYTHON} -c "{prove}"', scratch, **sites)),
+        Way(_WORKER, lambda: timed(f'{PYTHON} -c "{prove}"', scratch, sites)),
         Way(_NO_FILE, lambda: once(job, 1, scratch, heap=_HEAP)),
         Way(_FILE, lambda: once({**job, "way": "file", "archive": str(made.wheelhouse)}, 1, scratch, heap=_HEAP)),
     ]
