@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import argparse
 import resource
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 from benchmarks import activating, converting, drawing, loading, memory, scaling, sets, starting
-from benchmarks.measuring import HERE, Ground, peers, say
+from benchmarks.measuring import HERE, Ground, UnmeasuredError, peers, say
 from benchmarks.results import Plan, Results
 
 PARTS = {part.PART: part for part in (starting, activating, converting, loading, scaling, memory)}
@@ -25,9 +27,10 @@ def main() -> None:
     # Sixteen executors have many files open.
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
     results = Results(asked.results)
-    if not asked.draw:
-        _measure(_plans(asked), asked, results)
+    failed = [] if asked.draw else _measure(_plans(asked), asked, results)
     drawing.draw(results, everywhere=asked.results == _parser().get_default("results"))
+    if failed:
+        sys.exit(f"not measured: {', '.join(failed)}")
 
 
 def _plans(asked: argparse.Namespace) -> list[Plan]:
@@ -35,7 +38,9 @@ def _plans(asked: argparse.Namespace) -> list[Plan]:
     return [plan for name in asked.only or PARTS for plan in PARTS[name].plans(wanted)]
 
 
-def _measure(plans: list[Plan], asked: argparse.Namespace, results: Results) -> None:
+def _measure(plans: list[Plan], asked: argparse.Namespace, results: Results) -> list[str]:
+    """Returns the plans that came to nothing; what was measured of them before stays."""
+    failed: list[str] = []
     peers()
     started = time.monotonic()
     with Ground() as ground:
@@ -43,8 +48,15 @@ def _measure(plans: list[Plan], asked: argparse.Namespace, results: Results) -> 
             if asked.missing and plan.key in results:
                 continue
             say(f"{plan.key} ... ({(time.monotonic() - started) / 60:.0f} min so far)")
-            results.put(plan, asked.runs, plan.measure(asked.runs, ground))
+            try:
+                found = plan.measure(asked.runs, ground)
+            except (UnmeasuredError, OSError, subprocess.SubprocessError) as error:
+                failed.append(plan.key)
+                say(f"  what it starts from could not be made: {error}")
+            else:
+                results.put(plan, asked.runs, found)
     say(f"measured in {(time.monotonic() - started) / 60:.1f} min")
+    return failed
 
 
 def _parser() -> argparse.ArgumentParser:

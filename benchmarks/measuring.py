@@ -67,15 +67,20 @@ def in_turns(ways: list[Way], runs: int) -> dict[str, Series]:
     for number in range(runs):
         for way in ways:
             series = found[way.name]
-            if series.error or number >= way.at_most:
-                continue
-            try:
-                series.samples.append(way.measure())
-            except UnmeasuredError as error:
-                series.error = str(error)
-            said = f"{series.samples[-1]['seconds']:.3f} s" if not series.error else series.error[-300:]
-            say(f"  {number + 1}/{runs} {way.name}: {said}")
+            if not series.error and number < way.at_most:
+                say(f"  {number + 1}/{runs} {way.name}: {_run(way, series)}")
     return found
+
+
+def _run(way: Way, series: Series) -> str:
+    """Add a run to the series; returns how it went."""
+    try:
+        sample = way.measure()
+    except (UnmeasuredError, OSError, ValueError, subprocess.SubprocessError) as error:
+        series.error = str(error)
+        return series.error[-300:]
+    series.samples.append(sample)
+    return f"{sample['seconds']:.3f} s"
 
 
 def say(text: str) -> None:
@@ -106,13 +111,8 @@ def timed(
     Path(env["TMPDIR"]).mkdir(exist_ok=True)
     settle(work)
     outer = [PYTHON, str(HERE / "clock.py"), command]
-    try:
-        done = subprocess.run(
-            outer, capture_output=True, text=True, check=True, cwd=work, env=env, timeout=_PATIENCE
-        ).stdout
-    except subprocess.TimeoutExpired:
-        raise UnmeasuredError(f"it took more than {_PATIENCE:.0f} s") from None
-    about = json.loads(done)
+    done = subprocess.run(outer, capture_output=True, text=True, check=True, cwd=work, env=env, timeout=_PATIENCE)
+    about = json.loads(done.stdout)
     if about["code"]:
         raise UnmeasuredError(f"exit code {about['code']}: {about['said'].strip()[-2000:]}")
     sample: Sample = {name: about[name] for name in ("seconds", "cpu", "megabytes")}
