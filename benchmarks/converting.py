@@ -21,7 +21,8 @@ IN_PROCESS = "depload.convert() in a running process, with .pyc"
 COPY = "cp of the wheelhouse with .pyc"
 PIP_DOWNLOAD, PIP_WHEEL = "pip download", "pip wheel"
 UV_TARGET, UV_TARGET_PYC = "uv pip install --target + tar.gz", "uv pip install --target, .pyc + tar.gz"
-VENV_PACK, PEX, CLUSTER_PACK = "uv venv + venv-pack", "pex", "cluster-pack"
+VENV_PACK, VENV_PACK_PYC = "uv venv + venv-pack", "uv venv, .pyc + venv-pack"
+PEX, CLUSTER_PACK = "pex", "cluster-pack"
 _SLOW = 2  # runs of what takes ten times as long
 
 EXPLAINED = """
@@ -65,6 +66,7 @@ def _commands(requirements: Path, base: str) -> dict[str, str]:
         UV_TARGET: f"{tree} && {packed}",
         UV_TARGET_PYC: f"{tree} --compile-bytecode && {packed}",
         VENV_PACK: f"{installed} && {tools}/venv-pack -q -p v -o v.tar.gz",
+        VENV_PACK_PYC: f"{installed} --compile-bytecode && {tools}/venv-pack -q -p v -o v.tar.gz",
         PEX: f"{tools}/pex {wanted} -o p.pex",
         CLUSTER_PACK: f'PATH={tools}:$PATH {tools}/python -c "{pack}"',
     }

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import re
 import shutil
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,7 +38,7 @@ def served(wheels: Path) -> Iterator[Index]:
 
 
 def _handler(wheels: Path) -> type[BaseHTTPRequestHandler]:
-    pages: dict[str, str] = {}
+    pages: dict[str, bytes] = {}
     for wheel in sorted(wheels.glob("*.whl")):
         with wheel.open("rb") as opened:
             digest = hashlib.sha256()
@@ -45,30 +46,31 @@ def _handler(wheels: Path) -> type[BaseHTTPRequestHandler]:
                 digest.update(chunk)
         name = re.sub(r"[-_.]+", "-", wheel.name.partition("-")[0]).lower()
         link = f'<a href="/files/{wheel.name}#sha256={digest.hexdigest()}">{wheel.name}</a>\n'
-        pages[name] = pages.get(name, "") + link
+        pages[name] = pages.get(name, b"<!DOCTYPE html>\n") + link.encode()
 
     class Handler(BaseHTTPRequestHandler):
         server: Any
 
         def do_GET(self) -> None:
             self.server.index.requests += 1
-            _, folder, name = self.path.rstrip("/").split("/", 2) if self.path.count("/") > 1 else ("", "", "")
+            folder, _, name = self.path.strip("/").partition("/")
             if folder == "simple" and name in pages:
-                body = f"<!DOCTYPE html><html><body>{pages[name]}</body></html>".encode()
-                self._begin("text/html", len(body))
-                self.wfile.write(body)
+                self._answer("text/html", len(pages[name]), io.BytesIO(pages[name]))
             elif folder == "files" and (file := wheels / name).is_file():
-                self._begin("application/octet-stream", file.stat().st_size)
                 with file.open("rb") as opened:
-                    shutil.copyfileobj(opened, self.wfile)
+                    self._answer("application/octet-stream", file.stat().st_size, opened)
             else:
                 self.send_error(404)
 
-        def _begin(self, kind: str, length: int) -> None:
+        do_HEAD = do_GET  # noqa: N815 - http.server's names
+
+        def _answer(self, kind: str, length: int, body: BinaryIO) -> None:
             self.send_response(200)
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(length))
             self.end_headers()
+            if self.command == "GET":
+                shutil.copyfileobj(body, self.wfile)
 
         def log_message(self, *_: object) -> None:
             """Nothing: it is counted."""

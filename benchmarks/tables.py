@@ -66,8 +66,11 @@ def _measured(results: Results) -> list[str]:
 
 
 def target_rows(results: Results) -> list[str]:
-    """Each with its figure, its limit, and whether it is met."""
-    return _table(("what", "measured", "target", "met"), (target.row(results) for target in targets.every()))
+    """Each with its limit and the figure of every set."""
+    rows = (
+        [target.what, target.told(), *(target.cell(results, name) for name in sets.EVERY)] for target in targets.EVERY
+    )
+    return _table(("what", "target", *sets.EVERY), rows)
 
 
 def _plan(results: Results, part: str, key: str) -> list[str]:
@@ -114,10 +117,15 @@ def _seconds(value: float) -> str:
 def memory_rows(results: Results) -> list[str]:
     """Peaks by phase and size of the wheel."""
     rows = (
-        (phase, *(_peak(results.ways(f"memory/{size} MB").get(phase), measure) for size in memory.SIZES))
+        [
+            phase,
+            *(_peak(results.ways(f"memory/{size} MB").get(phase), measure) for size in memory.SIZES),
+            targets.GROWTH.cell(results, phase),
+        ]
         for phase, measure in memory.PHASES.items()
     )
-    return _table(("peak MB of", *(f"wheel of {size} MB" for size in memory.SIZES)), rows)
+    heads = ("peak MB of", *(f"wheel of {size} MB" for size in memory.SIZES), f"ratio, target {targets.GROWTH.told()}")
+    return _table(heads, rows)
 
 
 def _peak(series: Series | None, measure: str) -> str:

@@ -1,16 +1,27 @@
-"""What is to be reached, each as a figure of the results and its limit."""
+"""What is to be reached: each a figure of the results, by set, and its limit."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from benchmarks import activating, converting, loading, memory, sets
+from benchmarks import activating, converting, loading, memory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from benchmarks.results import Results
+
+    Figure = Callable[[Results, str], float | None]
+    """Of the results of a set; None where it was not measured."""
+
+_SHOWN: dict[str, Callable[[float], str]] = {
+    "x": lambda value: f"{value:.2f} x",
+    "s": lambda value: f"{value:.2f} s",
+    "ms": lambda value: f"{value * 1000:.0f} ms",
+    "MB": lambda value: f"{value:.1f} MB",
+    "": lambda value: f"{value:.0f}",
+}
 
 
 @dataclass(frozen=True)
@@ -18,100 +29,115 @@ class Target:
     """A figure that must not exceed its limit."""
 
     what: str
-    figure: Callable[[Results], float | None]
+    figure: Figure
     limit: float
-    unit: str
+    unit: str = "x"
 
-    def row(self, results: Results) -> tuple[str, str, str, str]:
-        """What it is, the figure, the limit, and whether it is met."""
-        found = self.figure(results)
-        met = "not measured" if found is None else "met" if found <= self.limit else "**not met**"
-        return self.what, "" if found is None else self._shown(found), f"≤ {self._shown(self.limit)}", met
+    def told(self) -> str:
+        """The limit."""
+        return f"≤ {_SHOWN[self.unit](self.limit)}"
 
-    def _shown(self, value: float) -> str:
-        shown = {"x": "{:.2f} x", "s": "{:.2f} s", "MB": "{:.2f} MB", "": "{:.0f}"}
-        return f"{value * 1000:.0f} ms" if self.unit == "ms" else shown[self.unit].format(value)
+    def cell(self, results: Results, name: str) -> str:
+        """The figure of a set, and that it is not met where it is not."""
+        found = self.figure(results, name)
+        if found is None:
+            return ""
+        said = _SHOWN[self.unit](found)
+        return said if found <= self.limit else f"**{said}, not met**"
 
 
-def _ratio(key: str, way: str, other: str) -> Callable[[Results], float | None]:
-    def figure(results: Results) -> float | None:
-        one, two = results.median(key, way), results.median(key, other)
+def _ratio(key: str, way: str, other: str) -> Figure:
+    def figure(results: Results, name: str) -> float | None:
+        one, two = (results.median(key.format(name), each) for each in (way, other))
         return one / two if one is not None and two else None
 
     return figure
 
 
-def _difference(key: str, way: str, other: str, measure: str = "seconds") -> Callable[[Results], float | None]:
-    def figure(results: Results) -> float | None:
-        one, two = results.median(key, way, measure), results.median(key, other, measure)
+def _difference(key: str, way: str, other: str, measure: str = "seconds") -> Figure:
+    def figure(results: Results, name: str) -> float | None:
+        one, two = (results.median(key.format(name), each, measure) for each in (way, other))
         return one - two if one is not None and two is not None else None
 
     return figure
 
 
-def _value(key: str, way: str, measure: str = "seconds") -> Callable[[Results], float | None]:
-    return lambda results: results.median(key, way, measure)
+def _requests_when_warm(results: Results, name: str) -> float | None:
+    series = results.ways(f"convert/{name}/requests").get(converting.DEPLOAD_PYC)
+    counts = [sample["requests"] for sample in series.samples] if series else []
+    return counts[1] if len(counts) > 1 and counts[0] else None  # without requests when cold it shows nothing
 
 
-def _requests_when_warm(key: str) -> Callable[[Results], float | None]:
-    def figure(results: Results) -> float | None:
-        series = results.ways(key).get(converting.DEPLOAD_PYC)
-        counts = [sample["requests"] for sample in series.samples] if series else []
-        return counts[1] if len(counts) > 1 and counts[0] else None  # without requests when cold it shows nothing
-
-    return figure
-
-
-def _grows(phase: str) -> Callable[[Results], float | None]:
-    def figure(results: Results) -> float | None:
-        small, large = (results.median(f"memory/{size} MB", phase, memory.PHASES[phase]) for size in memory.SIZES)
-        return large / small if small and large is not None else None
-
-    return figure
-
-
+_COLD, _WARM = "convert/{}/cold", "convert/{}/warm"
 _CONVERT = (
-    ("cold without .pyc / pip wheel", "cold", converting.DEPLOAD, converting.PIP_WHEEL, 0.8, _ratio, "x"),
-    ("cold with .pyc / uv venv + venv-pack, which has none", "cold", converting.DEPLOAD_PYC, converting.VENV_PACK, 0.8,
-     _ratio, "x"),
-    ("warm, the command, less the copy", "warm", converting.DEPLOAD_PYC, converting.COPY, 0.3, _difference, "s"),
-    ("warm in a running process, less the copy", "warm", converting.IN_PROCESS, converting.COPY, 0.3, _difference, "s"),
-)  # fmt: skip
-_LOAD = (
-    ("cold through Spark's files / .tar.gz by addArchive", loading.SENT, loading.TARGZ, 0.4),
-    ("cold through Spark's files / uv on each executor", loading.SENT, loading.UV, 0.8),
-    ("cold from the store / .tar.gz by addArchive", loading.SEEN, loading.TARGZ, 0.2),
-    ("cold from the store / uv on each executor", loading.SEEN, loading.UV, 0.5),
-    ("warm / installed already", loading.WARM, loading.FLOOR, 1.2),
+    Target(
+        "convert cold, no .pyc / pip wheel",
+        _ratio(_COLD, converting.DEPLOAD, converting.PIP_WHEEL),
+        0.8,
+    ),
+    Target(
+        "convert cold, with .pyc / uv venv + venv-pack with .pyc",
+        _ratio(_COLD, converting.DEPLOAD_PYC, converting.VENV_PACK_PYC),
+        0.8,
+    ),
+    Target(
+        "convert cold, with .pyc / uv venv + venv-pack without",
+        _ratio(_COLD, converting.DEPLOAD_PYC, converting.VENV_PACK),
+        0.8,
+    ),
+    Target(
+        "convert warm, less the copy: the command",
+        _difference(_WARM, converting.DEPLOAD_PYC, converting.COPY),
+        0.3,
+        "s",
+    ),
+    Target(
+        "convert warm, less the copy: in a running process",
+        _difference(_WARM, converting.IN_PROCESS, converting.COPY),
+        0.3,
+        "s",
+    ),
+    Target("requests to the index by a warm convert", _requests_when_warm, 0, ""),
 )
 
 
-def every() -> Iterator[Target]:
-    """In the order of the parts."""
-    for name in sets.EVERY:
-        yield from _of_convert(name)
-    for name in sets.EVERY:
-        for case in loading.CASES:
-            yield from _of_load(name, case)
-    for name in sets.EVERY:
-        cold, warm = f"activate/{name}/cold", f"activate/{name}/warm"
-        against = _ratio(cold, activating.ACTIVATE, activating.UV_TARGET)
-        yield Target(f"{name}: driver activation cold / uv pip install --target", against, 1.0, "x")
-        yield Target(f"{name}: driver activation warm", _value(warm, activating.ACTIVATE), 0.05, "ms")
-    for phase in memory.PHASES:
-        yield Target(f"peak memory, wheel of 2 GB / of 100 MB: {phase}", _grows(phase), 1.2, "x")
-
-
-def _of_convert(name: str) -> Iterator[Target]:
-    for what, case, way, other, limit, figure, unit in _CONVERT:
-        yield Target(f"{name}: convert {what}", figure(f"convert/{name}/{case}", way, other), limit, unit)
-    asked = _requests_when_warm(f"convert/{name}/requests")
-    yield Target(f"{name}: requests to the index by a warm convert", asked, 0, "")
-
-
-def _of_load(name: str, case: str) -> Iterator[Target]:
-    key = f"load/{name}/{case}"
-    for what, way, other, limit in _LOAD:
-        yield Target(f"{name}, {case}: load {what}", _ratio(key, way, other), limit, "x")
+def _load(case: str) -> tuple[Target, ...]:
+    key = f"load/{{}}/{case}"
+    ratios = (
+        ("cold, through Spark's files / .tar.gz by addArchive", loading.SENT, loading.TARGZ, 0.4),
+        ("cold, through Spark's files / uv on each executor", loading.SENT, loading.UV, 0.8),
+        ("cold, store seen / .tar.gz by addArchive", loading.SEEN, loading.TARGZ, 0.2),
+        ("cold, store seen / uv on each executor", loading.SEEN, loading.UV, 0.5),
+        ("warm / installed already", loading.WARM, loading.FLOOR, 1.2),
+    )
     shipped = _difference(key, loading.WARM, loading.FLOOR, "sent_mb")
-    yield Target(f"{name}, {case}: MB sent to nodes that have it, more than by a job", shipped, 1.0, "MB")
+    return (
+        *(Target(f"load, {case}, {what}", _ratio(key, way, other), limit) for what, way, other, limit in ratios),
+        Target(f"load, {case}, warm: sent, more than by a job that has all", shipped, 1.0, "MB"),
+    )
+
+
+_ACTIVATE = (
+    Target(
+        "driver activation cold / uv pip install --target",
+        _ratio("activate/{}/cold", activating.ACTIVATE, activating.UV_TARGET),
+        1.0,
+    ),
+    Target(
+        "driver activation warm",
+        lambda results, name: results.median(f"activate/{name}/warm", activating.ACTIVATE),
+        0.05,
+        "ms",
+    ),
+)
+
+EVERY = (*_CONVERT, *(target for case in loading.CASES for target in _load(case)), *_ACTIVATE)
+
+
+def _growth(results: Results, phase: str) -> float | None:
+    small, large = (results.median(f"memory/{size} MB", phase, memory.PHASES[phase]) for size in memory.SIZES)
+    return large / small if small and large is not None else None
+
+
+GROWTH = Target("peak memory with the large wheel / with the small one", _growth, 1.2)
+"""By phase in the place of the set."""
