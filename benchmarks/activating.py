@@ -17,7 +17,7 @@ ACTIVATE, LOAD = "depload: activation alone", "depload.load(path): verified and 
 ACTIVATE_NO_PYC = "depload: activation alone, wheelhouse without .pyc"
 UV_TARGET, UV_TARGET_PYC = "uv pip install --target", "uv pip install --target --compile-bytecode"
 PIP_TARGET = "pip install --target"
-_FEW = 2  # runs of what decides no figure
+_FEW = 0.2  # of the runs, for what decides no figure
 
 EXPLAINED = """
 Cold: each as a process of its own, its start included, from the same wheels on this disk, nothing cached; what depload
@@ -49,14 +49,14 @@ def _cold(wanted: Set, runs: int, ground: Ground) -> dict[str, Series]:
     loading = f"import depload; depload.load('{made.run_path}')"
     depload = f"DEPLOAD_SITES=$WORK/sites {PYTHON} -c"
     commands = {
-        ACTIVATE: (f'{depload} "{_activating(made.wheelhouse)}"', runs),
-        LOAD: (f'{depload} "{loading}"', runs),
-        ACTIVATE_NO_PYC: (f'{depload} "{_activating(made.wheelhouse_without_pyc)}"', runs),
-        UV_TARGET: (uv, runs),
+        ACTIVATE: (f'{depload} "{_activating(made.wheelhouse)}"', 1.0),
+        LOAD: (f'{depload} "{loading}"', 1.0),
+        ACTIVATE_NO_PYC: (f'{depload} "{_activating(made.wheelhouse_without_pyc)}"', 1.0),
+        UV_TARGET: (uv, 1.0),
         UV_TARGET_PYC: (f"{uv} --compile-bytecode", _FEW),
         PIP_TARGET: (f"{peers()}/pip install -q --target $WORK/target {packages}", _FEW),
     }
-    ways = [Way(name, functools.partial(timed, command, scratch), few) for name, (command, few) in commands.items()]
+    ways = [Way(name, functools.partial(timed, command, scratch), share) for name, (command, share) in commands.items()]
     return in_turns(ways, runs)
 
 

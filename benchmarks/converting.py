@@ -23,7 +23,9 @@ PIP_DOWNLOAD, PIP_WHEEL = "pip download", "pip wheel"
 UV_TARGET, UV_TARGET_PYC = "uv pip install --target + tar.gz", "uv pip install --target, .pyc + tar.gz"
 VENV_PACK, VENV_PACK_PYC = "uv venv + venv-pack", "uv venv, .pyc + venv-pack"
 PEX, CLUSTER_PACK = "pex", "cluster-pack"
-_SLOW = 2  # runs of what takes ten times as long
+_SHARES = {PEX: 0.2, CLUSTER_PACK: 0.2, UV_TARGET: 0.4, UV_TARGET_PYC: 0.2}
+_WARM_SHARES = {**_SHARES, VENV_PACK: 0.2, VENV_PACK_PYC: 0.2}
+_SHARES_OF_SETS = {"S": 0.6, "M": 1.0, "L": 0.4}
 
 EXPLAINED = """
 From a requirements.txt to the file or the wheels, each as a command of its own: the clock runs from the start of the
@@ -76,10 +78,10 @@ def _cold(wanted: Set, runs: int, ground: Ground) -> dict[str, Series]:
     scratch = ground.fresh("convert-cold")
     commands = _commands(_requirements(wanted, scratch), "$WORK/base")
     ways = [
-        Way(name, functools.partial(timed, command, scratch), _SLOW if name in (PEX, CLUSTER_PACK) else runs)
+        Way(name, functools.partial(timed, command, scratch), _SHARES.get(name, 1.0))
         for name, command in commands.items()
     ]
-    return in_turns(ways, runs)
+    return in_turns(ways, runs * _SHARES_OF_SETS[wanted.name])
 
 
 def _warm(wanted: Set, runs: int, ground: Ground) -> dict[str, Series]:
@@ -103,11 +105,11 @@ def _warm(wanted: Set, runs: int, ground: Ground) -> dict[str, Series]:
         Way(COPY, functools.partial(timed, f"cp {file} $WORK/copy", scratch)),
         Way(IN_PROCESS, lambda: timed(f'{PYTHON} -c "{code}"', scratch, caches, own_clock=True)),
         *(
-            Way(name, functools.partial(timed, command, scratch, caches), _SLOW if name == PEX else runs)
+            Way(name, functools.partial(timed, command, scratch, caches), _WARM_SHARES.get(name, 1.0))
             for name, command in commands.items()
         ),
     ]
-    return in_turns(ways, runs)
+    return in_turns(ways, runs * _SHARES_OF_SETS[wanted.name])
 
 
 def _requests(wanted: Set, runs: int, ground: Ground) -> dict[str, Series]:

@@ -10,7 +10,6 @@ import tempfile
 import time
 from typing import TYPE_CHECKING, Any
 
-from benchmarks import sets as sets_
 from benchmarks.measuring import HERE, PYTHON, Ground, Sample, Series, UnmeasuredError, Way, in_turns, settle
 from benchmarks.prepared import Prepared, prepared
 from benchmarks.results import Plan
@@ -32,9 +31,9 @@ SENT, SENT_WORKERS = "depload, through Spark's files", "depload, through Spark's
 UV = "uv pip install on each executor"
 TARGZ, STORED = "tree as .tar.gz, addArchive", "tree as stored .zip with .pyc, addArchive"
 VENV, PEX = "venv-pack, addArchive", "pex, addFile"
-_FEW = 2  # runs of what shows where a peer stands, and decides no figure
-_SEVERAL = 3
-_PATIENCE = 600.0
+_SOME, _FEW, _ONE = 0.6, 0.4, 0.2  # of the runs: for what takes long, and for what decides no figure
+_SHARES = {"2 executors": {"S": 0.6, "M": 1.0, "L": 0.4}, "1 executor": {"S": 0.2, "M": 0.4, "L": 0.2}}
+_PATIENCE = 300.0
 
 EXPLAINED = """
 Spark 3.5 on `local-cluster`, each executor a process of its own with one core. The clock runs in a driver whose
@@ -51,24 +50,22 @@ is what went over the machine's loopback between driver and executors, all execu
 def plans(sets: list[Set]) -> list[Plan]:
     """Two executors of one node, and one alone."""
     return [
-        Plan(PART, each.name, case, functools.partial(_plan, each, executors))
+        Plan(PART, each.name, case, functools.partial(_plan, each, executors, _SHARES[case][each.name]))
         for each in sets
         for case, executors in CASES.items()
     ]
 
 
-def _plan(wanted: Set, executors: int, runs: int, ground: Ground) -> dict[str, Series]:
+def _plan(wanted: Set, executors: int, share: float, runs: int, ground: Ground) -> dict[str, Series]:
     made, scratch = prepared(ground, wanted), ground.fresh("load")
-    # Ratios of the medium set with several executors are the ones that are read first; the others need fewer runs.
-    runs = runs if (wanted, executors) == (sets_.MEDIUM, 2) else min(runs, _SEVERAL)
     ways = [
-        Way(name, functools.partial(_measured, way, made, executors, scratch), at_most)
-        for name, way, at_most in _ways(made, scratch)
+        Way(name, functools.partial(_measured, way, made, executors, scratch), of_runs)
+        for name, way, of_runs in _ways(made, scratch)
     ]
-    return in_turns(ways, runs)
+    return in_turns(ways, runs * share)
 
 
-def _ways(made: Prepared, scratch: Path) -> list[tuple[str, Any, int]]:
+def _ways(made: Prepared, scratch: Path) -> list[tuple[str, Any, float]]:
     """Each with what it asks of once.py, made when its turn comes; in the first turn what a warm one needs is made."""
     warm = {"sites": str(scratch / "warm-sites"), "driver_sites": str(scratch / "warm-driver-sites"), "warm": True}
 
@@ -78,20 +75,20 @@ def _ways(made: Prepared, scratch: Path) -> list[tuple[str, Any, int]]:
     seen, path = functools.partial(asks, "depload"), lambda: made.run_path
     workers_only = functools.partial(asks, "depload-workers-only")
     return [
-        (FLOOR, asks("floor", tree=lambda: str(made.tree_with_pyc)), 1_000),
-        (WARM, seen(path=path, **warm), 1_000),
-        (SEEN, seen(path=path), 1_000),
-        (SEEN_WORKERS, workers_only(path=path), _SEVERAL),
-        (SENT, seen(path=path, unseen=True), 1_000),
-        (SENT_WORKERS, workers_only(path=path, unseen=True), _SEVERAL),
-        (UV, asks("uv", wheels=lambda: str(made.wheels), requirements=made.set.requirements), 1_000),
-        (TARGZ, asks("archive", archive=lambda: str(made.targz)), 1_000),
-        (STORED, asks("archive", archive=lambda: str(made.stored_zip)), _FEW),
-        (VENV, asks("venv", archive=lambda: str(made.venv_pack)), _FEW),
-        (PEX, asks("pex", archive=lambda: str(made.pex)), _FEW),
-        (WARM_UNSEEN, seen(path=path, unseen=True, **warm), _FEW),
-        (SEEN_NO_PYC, seen(path=lambda: made.run_path_without_pyc), _FEW),
-        (FLOOR_NO_PYC, asks("floor", tree=lambda: str(made.tree)), _FEW),
+        (FLOOR, asks("floor", tree=lambda: str(made.tree_with_pyc)), 1.0),
+        (WARM, seen(path=path, **warm), 1.0),
+        (SEEN, seen(path=path), 1.0),
+        (SEEN_WORKERS, workers_only(path=path), _FEW),
+        (SENT, seen(path=path, unseen=True), _SOME),
+        (SENT_WORKERS, workers_only(path=path, unseen=True), _FEW),
+        (UV, asks("uv", wheels=lambda: str(made.wheels), requirements=made.set.requirements), _SOME),
+        (TARGZ, asks("archive", archive=lambda: str(made.targz)), _FEW),
+        (STORED, asks("archive", archive=lambda: str(made.stored_zip)), _ONE),
+        (VENV, asks("venv", archive=lambda: str(made.venv_pack)), _ONE),
+        (PEX, asks("pex", archive=lambda: str(made.pex)), _ONE),
+        (WARM_UNSEEN, seen(path=path, unseen=True, **warm), _ONE),
+        (SEEN_NO_PYC, seen(path=lambda: made.run_path_without_pyc), _ONE),
+        (FLOOR_NO_PYC, asks("floor", tree=lambda: str(made.tree)), _ONE),
     ]
 
 

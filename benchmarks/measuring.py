@@ -26,7 +26,7 @@ PYTHON = sys.executable
 UV = str(Path(PYTHON).with_name("uv"))
 _PEERS = ROOT / ".venv" / "peers"
 _CACHES = ("UV_CACHE_DIR", "PIP_CACHE_DIR", "DEPLOAD_CACHE_DIR", "PEX_ROOT", "TMPDIR")
-_PATIENCE = 600.0  # seconds that one command may take
+_PATIENCE = 300.0  # seconds that one command may take
 _ROOM = 20e9  # bytes of the disk that stay free
 _SETTLING = 65.0  # seconds for which ext4 looks for inodes past those that were just deleted (RECENTCY_MIN)
 
@@ -45,8 +45,8 @@ class Way:
 
     name: str
     measure: Callable[[], Sample]
-    at_most: int = 1_000
-    """Runs; slow peers whose place is clear get fewer."""
+    share: float = 1.0
+    """Of the runs; slow ways whose place is clear get fewer."""
 
 
 @dataclass
@@ -58,17 +58,18 @@ class Series:
     """Why it has no more of them."""
 
 
-def in_turns(ways: list[Way], runs: int) -> dict[str, Series]:
+def in_turns(ways: list[Way], runs: float) -> dict[str, Series]:
     """Every way once, then every way again: a machine whose speed drifts slows all of them alike.
 
-    A way that fails is not tried again, and the others go on without it.
+    Each gets its share of the runs, and one at least. One that fails is not tried again, and the others go on.
     """
     found = {way.name: Series() for way in ways}
-    for number in range(runs):
+    counts = {way.name: max(1, round(runs * way.share)) for way in ways}
+    for number in range(max(counts.values())):
         for way in ways:
             series = found[way.name]
-            if not series.error and number < way.at_most:
-                say(f"  {number + 1}/{runs} {way.name}: {_run(way, series)}")
+            if not series.error and number < counts[way.name]:
+                say(f"  {number + 1}/{counts[way.name]} {way.name}: {_run(way, series)}")
     return found
 
 

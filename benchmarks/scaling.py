@@ -26,7 +26,6 @@ PART = "scale"
 _SET = sets_.MEDIUM
 _HEAP = 512  # MiB: sixteen executors on one machine
 _MOST = 16
-_TWICE = 4  # executors up to which a load is measured twice
 _NOTHING = "an empty wheelhouse, 1 executor"
 _NOTHING_TO_MANY = f"an empty wheelhouse, {_MOST} executors"
 _VERIFY, _UNPACK, _WORKER = "the driver verifies", "one process unpacks", "one process imports and answers"
@@ -73,14 +72,14 @@ def _parts(runs: int, ground: Ground) -> dict[str, Series]:
     timed(f'{PYTHON} -c "{activate}"', scratch, sites)
     ways = [
         Way(_NOTHING, lambda: once(nothing, 1, scratch, heap=_HEAP)),
-        Way(_NOTHING_TO_MANY, lambda: once(nothing, _MOST, scratch, heap=_HEAP), 2),
+        Way(_NOTHING_TO_MANY, lambda: once(nothing, _MOST, scratch, heap=_HEAP), 0.5),
         Way(_VERIFY, lambda: _with_sizes(made, timed(f'{PYTHON} -c "{verify}"', scratch, own_clock=True))),
         Way(_UNPACK, lambda: timed(f'DEPLOAD_SITES=$WORK/sites {PYTHON} -c "{activate}"', scratch)),
         Way(_WORKER, lambda: timed(f'{PYTHON} -c "{prove}"', scratch, sites)),
         Way(_NO_FILE, lambda: once(job, 1, scratch, heap=_HEAP)),
         Way(_FILE, lambda: once({**job, "way": "file", "archive": str(made.wheelhouse)}, 1, scratch, heap=_HEAP)),
     ]
-    return in_turns(ways, min(runs, 3))
+    return in_turns(ways, runs * 0.4)
 
 
 def _with_sizes(made: Prepared, sample: Sample) -> Sample:
@@ -88,7 +87,12 @@ def _with_sizes(made: Prepared, sample: Sample) -> Sample:
 
     reference = made.folder / "reference.zip"
     wheelhouse.write_reference(made.wheelhouse, str(made.wheelhouse), reference)
-    return {**sample, "bytes": made.wheelhouse.stat().st_size, "reference_bytes": reference.stat().st_size}
+    return {
+        **sample,
+        "bytes": made.wheelhouse.stat().st_size,
+        "reference_bytes": reference.stat().st_size,
+        "cores": os.cpu_count() or 1,
+    }
 
 
 def _empty(scratch: Path) -> str:
@@ -111,8 +115,8 @@ def _loads(case: str, runs: int, ground: Ground) -> dict[str, Series]:
     def measured(executors: int) -> Sample:
         return once(request, executors, scratch, nodes=executors if apart else 1, heap=_HEAP)
 
-    ways = [Way(_executors(count), functools.partial(measured, count), 2 if count <= _TWICE else 1) for count in counts]
-    return in_turns(ways, runs)
+    ways = [Way(_executors(count), functools.partial(measured, count)) for count in counts]
+    return in_turns(ways, runs * 0.2)
 
 
 def _executors(count: int) -> str:
@@ -178,7 +182,7 @@ def _part_rows(found: Parts) -> list[str]:
 
 
 def _checked(results: Results, found: Parts) -> Iterator[str]:
-    cores = os.cpu_count() or 1
+    cores = int(results.median(f"{PART}/{_SET.name}/parts", _VERIFY, "cores") or 1)
     yield "| load | executors | nodes | predicted s | measured s | error |"
     yield "| --- | --- | --- | --- | --- | --- |"
     for case, (how, warm, apart, counts) in _CASES.items():
