@@ -22,10 +22,10 @@ def draw(results: Results, *, everywhere: bool) -> None:
         (HERE / "RESULTS.md").write_text(text, encoding="utf-8")
         (ROOT / "docs" / "speed.svg").write_text(chart.svg(results), encoding="utf-8")
         page = ROOT / "docs" / "performance.md"
-        page.write_text(_filled(page.read_text(encoding="utf-8"), results), encoding="utf-8")
+        page.write_text(filled(page.read_text(encoding="utf-8"), results), encoding="utf-8")
 
 
-def _filled(text: str, results: Results) -> str:
+def filled(text: str, results: Results) -> str:
     """The page with its marked blocks drawn anew."""
     blocks = {"targets": tables.target_rows, "memory": tables.memory_rows, "model": scaling.rows}
     return _BLOCK.sub(lambda found: found[1] + "\n" + "\n".join(blocks[found["name"]](results)) + "\n" + found[3], text)
