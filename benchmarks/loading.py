@@ -5,18 +5,16 @@ from __future__ import annotations
 import functools
 import json
 import os
-import subprocess
 import tempfile
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.measuring import HERE, PYTHON, Ground, Sample, Series, UnmeasuredError, Way, in_turns, settle
+from benchmarks.measuring import HERE, PYTHON, Ground, Sample, Series, Way, in_turns, said_by, settle
 from benchmarks.prepared import Prepared, prepared
 from benchmarks.results import Plan
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from benchmarks.sets import Set
 
 PART = "load"
@@ -33,7 +31,6 @@ TARGZ, STORED = "tree as .tar.gz, addArchive", "tree as stored .zip with .pyc, a
 VENV, PEX = "venv-pack, addArchive", "pex, addFile"
 _SOME, _FEW, _ONE = 0.6, 0.4, 0.2  # of the runs: for what takes long, and for what decides no figure
 _SHARES = {"2 executors": {"S": 0.6, "M": 1.0, "L": 0.4}, "1 executor": {"S": 0.2, "M": 0.4, "L": 0.2}}
-_PATIENCE = 300.0
 
 EXPLAINED = """
 Spark 3.5 on `local-cluster`, each executor a process of its own with one core. The clock runs in a driver whose
@@ -107,15 +104,13 @@ def once(request: dict[str, Any], executors: int, scratch: Path, *, nodes: int =
     config = {
         "spark.executor.memory": f"{heap}m",
         "spark.executorEnv.PEX_ROOT": f"{work}/pex",
+        "spark.local.dir": f"{work}/local",
         # Executors that start slowly, as sixteen do on two cores, are waited for.
         "spark.scheduler.maxRegisteredResourcesWaitingTime": "120s",
     }
     whole = {"config": config, "nodes": nodes, **request, "master": master, "executors": executors, "work": work}
     settle(scratch)
     time.sleep(1)  # what the run before left to the disk and to ending Java processes is not this one's time
-    command = [PYTHON, str(HERE / "once.py"), json.dumps(whole)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_PATIENCE)
-    if done.returncode:
-        raise UnmeasuredError(done.stderr.strip()[-2000:])
-    sample: Sample = json.loads(done.stdout.splitlines()[-1])
+    said = said_by([PYTHON, str(HERE / "once.py"), json.dumps(whole)], {**os.environ, "TMPDIR": work}, Path(work))
+    sample: Sample = json.loads(said.splitlines()[-1])
     return sample

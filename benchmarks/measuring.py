@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -89,6 +90,30 @@ def say(text: str) -> None:
     sys.stderr.flush()
 
 
+def said_by(command: list[str], environment: Mapping[str, str], place: Path) -> str:
+    """The standard output of a command that is run in ``place``; where it takes too long, all that it started ends."""
+    running = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=place,
+        env=environment,
+        start_new_session=True,
+    )
+    try:
+        said, error = running.communicate(timeout=_PATIENCE)
+    except BaseException as ending:
+        os.killpg(running.pid, signal.SIGKILL)
+        running.communicate()
+        if isinstance(ending, subprocess.TimeoutExpired):
+            raise UnmeasuredError(f"it took more than {_PATIENCE:.0f} s") from None
+        raise
+    if running.returncode:
+        raise UnmeasuredError(f"exit code {running.returncode}: {error.strip()[-2000:]}")
+    return said
+
+
 def settle(place: Path) -> None:
     """Write out what earlier runs left to the file system of ``place``, so that no later one pays for it."""
     subprocess.run(["sync", "-f", str(place)], check=False)
@@ -111,9 +136,7 @@ def timed(
     }
     Path(env["TMPDIR"]).mkdir(exist_ok=True)
     settle(work)
-    outer = [PYTHON, str(HERE / "clock.py"), command]
-    done = subprocess.run(outer, capture_output=True, text=True, check=True, cwd=work, env=env, timeout=_PATIENCE)
-    about = json.loads(done.stdout)
+    about = json.loads(said_by([PYTHON, str(HERE / "clock.py"), command], env, work))
     if about["code"]:
         raise UnmeasuredError(f"exit code {about['code']}: {about['said'].strip()[-2000:]}")
     sample: Sample = {name: about[name] for name in ("seconds", "cpu", "megabytes")}

@@ -7,13 +7,16 @@ The application and its executors are there before it; no Python worker is.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
+import shutil
+import signal
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,7 +53,23 @@ def main() -> None:
         used = [after - before for after, before in zip(_cpu(java), cpu, strict=True)]
         about |= {"seconds": seconds, "sent_mb": (_loopback() - sent) / 1e6, "cpu": used[0], "driver_cpu": used[1]}
         about |= _memory(context) if request.get("memory") else {}
-    print(json.dumps(about))
+        print(json.dumps(about), flush=True)
+        _leave(context.applicationId)
+
+
+def _leave(application: str) -> NoReturn:
+    """End everything at once, and delete nothing: what an archive was unpacked to would slow the next run's files."""
+    from pyspark.find_spark_home import _find_spark_home
+
+    for pid in _family() - {os.getpid()}:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    made = Path(_find_spark_home(), "work", application)
+    try:
+        made.rename(WORK / "executors")
+    except OSError:  # another file system
+        shutil.rmtree(made, ignore_errors=True)
+    os._exit(0)
 
 
 def _load(spark: Any, executors: int, **options: Any) -> dict[str, float]:
@@ -182,20 +201,30 @@ def _loopback() -> int:
 
 def _cpu(java: int) -> tuple[float, float]:
     """CPU seconds so far of this process and all that it has started, and those of the driver: this and its Java."""
-    parents, used = {}, {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-        except OSError:  # it has ended
-            continue
-        pid = int(stat.parent.name)
-        parents[pid], used[pid] = int(fields[1]), [int(field) for field in fields[11:15]]
+    stats = _stats()
+    ticks = {pid: [int(field) for field in stats[pid][11:15]] for pid in _family(stats)}
+    tick = os.sysconf("SC_CLK_TCK")
+    # Of the driver's own processes, not what they waited for: executors are children of its Java.
+    return sum(map(sum, ticks.values())) / tick, sum(sum(ticks[pid][:2]) for pid in (os.getpid(), java)) / tick
+
+
+def _family(stats: dict[int, list[str]] | None = None) -> set[int]:
+    """This process and all that are below it."""
+    parents = {pid: int(fields[1]) for pid, fields in (stats or _stats()).items()}
     ours = {os.getpid()}
     while more := {pid for pid, parent in parents.items() if parent in ours} - ours:
         ours |= more
-    tick = os.sysconf("SC_CLK_TCK")
-    # Of the driver's own processes, not what it waited for: executors are children of its Java.
-    return sum(sum(used[pid]) for pid in ours) / tick, sum(sum(used[pid][:2]) for pid in (os.getpid(), java)) / tick
+    return ours
+
+
+def _stats() -> dict[int, list[str]]:
+    """Of every process what ``/proc/PID/stat`` says, from its state on (proc(5))."""
+    found = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has ended
+            text = stat.read_text(encoding="utf-8", errors="replace")
+            found[int(stat.parent.name)] = text.rpartition(")")[2].split()
+    return found
 
 
 def _memory(context: Any) -> dict[str, float]:
