@@ -110,7 +110,7 @@ def said_by(command: list[str], environment: Mapping[str, str], place: Path) -> 
             raise UnmeasuredError(f"it took more than {_PATIENCE:.0f} s") from None
         raise
     if running.returncode:
-        raise UnmeasuredError(f"exit code {running.returncode}: {error.strip()[-2000:]}")
+        raise UnmeasuredError(f"exit code {running.returncode}: {error.strip()[-8000:]}")
     return said
 
 

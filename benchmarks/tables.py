@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from benchmarks import activating, converting, loading, memory, scaling, sets, starting, targets
@@ -106,8 +107,13 @@ def _measure(series: Series, measure: str) -> str:
     return "" if found is None else f"{found:.1f}"
 
 
+_REASON = re.compile(r"(?m)^\W*((?:[\w.]*(?:Error|Exception)|error|exit code \d+): .*)$")
+
+
 def _last(error: str) -> str:
-    return error.splitlines()[-1][:120] if error else ""
+    """The line that says why: the last one of its form, for what comes after it are stack traces."""
+    found = _REASON.findall(error) or error.splitlines() or [""]
+    return str(found[-1])[:160].replace("|", "/")
 
 
 def _seconds(value: float) -> str:
