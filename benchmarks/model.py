@@ -1,8 +1,8 @@
 """What a load takes, predicted from what its parts take: for so many executors, on so many nodes, by each way.
 
-A load is serial on the driver (verify the file, one proof job), and then parallel: the driver unpacks beside the
-nodes, every node unpacks once, every Python worker imports and answers. On one machine that plays all nodes these share
-its cores; on a cluster every node has its own, and bytes take the time that their way is wide.
+A load is one proof job, beside which the driver hashes the file and unpacks; every node unpacks once, every Python
+worker imports and answers. On one machine that plays all nodes these share its cores; on a cluster every node has its
+own, and bytes take the time that their way is wide.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Parts:
     driver_cpu: float
     """CPU s of these that are the driver's: for each task of the proof job."""
     verify: float
-    """s: the driver hashes the wheelhouse."""
+    """s, all of it of one core: the driver hashes the wheelhouse."""
     unpack: float
     """s: one process unpacks it on a node that does nothing else."""
     unpack_cpu: float
@@ -62,9 +62,10 @@ def on_one_machine(
         (executors - 1) * parts.executor_cpu
         + executors * (parts.worker_cpu + sent * parts.send_cpu)
         + unpacking * (nodes + 1) * parts.unpack_cpu  # the driver has a site of its own
+        + parts.verify
     )
     # Where the reference is tried in vain, its proof job has been run before.
-    return parts.verify + parts.fixed * (2 if sent else 1) + max(path, work / cores)
+    return parts.fixed * (2 if sent else 1) + max(path, work / cores)
 
 
 def on_cluster(parts: Parts, executors: int, cluster: Cluster, way: str = REFERENCE, *, warm: bool = False) -> float:
@@ -78,8 +79,8 @@ def on_cluster(parts: Parts, executors: int, cluster: Cluster, way: str = REFERE
     unpacking = 0 if warm else parts.unpack
     jobs = {REFERENCE: 1, URI: 2, WHEELS: 2}[way]
     # As if the driver dealt with one task after the other, with a JVM as cold as where it was measured.
-    serial = parts.verify + jobs * (parts.fixed + executors * cluster.cores * parts.driver_cpu)
-    return serial + arrives + unpacking + parts.worker
+    serial = jobs * (parts.fixed + executors * cluster.cores * parts.driver_cpu)
+    return serial + max(parts.verify, arrives + unpacking + parts.worker)
 
 
 def from_store(parts: Parts, executors: int, way: str, *, warm: bool = False) -> float:
