@@ -48,13 +48,14 @@ def _measure(plans: list[Plan], asked: argparse.Namespace, results: Results) -> 
             if asked.missing and plan.key in results:
                 continue
             say(f"{plan.key} ... ({(time.monotonic() - started) / 60:.0f} min so far)")
+            since = time.monotonic()
             try:
                 found = plan.measure(asked.runs, ground)
             except (UnmeasuredError, OSError, subprocess.SubprocessError) as error:
                 failed.append(plan.key)
                 say(f"  what it starts from could not be made: {error}")
             else:
-                results.put(plan, asked.runs, found)
+                results.put(plan, asked.runs, found, time.monotonic() - since)
     say(f"measured in {(time.monotonic() - started) / 60:.1f} min")
     return failed
 

@@ -44,14 +44,15 @@ class Results:
     def __contains__(self, key: str) -> bool:
         return key in self._data
 
-    def put(self, plan: Plan, runs: int, found: dict[str, Series]) -> None:
-        """Keep what a plan came to, in the place of what it came to before."""
-        about = {"when": f"{dt.datetime.now(dt.timezone.utc):%Y-%m-%d %H:%M}", "runs": runs, "machine": machine()}
+    def put(self, plan: Plan, runs: int, found: dict[str, Series], seconds: float) -> None:
+        """Keep what a plan came to, in the place of what it came to before; ``seconds`` is what it took in all."""
+        when = f"{dt.datetime.now(dt.timezone.utc):%Y-%m-%d %H:%M}"
+        about = {"when": when, "took": round(seconds), "runs": runs, "machine": machine()}
         self._data[plan.key] = {**about, "ways": {name: asdict(series) for name, series in found.items()}}
         self.file.write_text(json.dumps(dict(sorted(self._data.items())), indent=1) + "\n", encoding="utf-8")
 
     def about(self, key: str) -> dict[str, Any]:
-        """``when``, ``runs`` and ``machine`` of a plan."""
+        """``when``, ``took``, ``runs`` and ``machine`` of a plan."""
         return {name: each for name, each in self._data[key].items() if name != "ways"}
 
     def ways(self, key: str) -> dict[str, Series]:

@@ -58,7 +58,7 @@ def test_what_was_measured_is_drawn_from_its_file(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(results, "machine", lambda: "two cores")
     plan = Plan("convert", "M", "cold", lambda *_: {})
     ways = {"depload, no .pyc": Series([{"seconds": 1.0}]), "pip wheel": Series([{"seconds": 2.0}])}
-    Results(tmp_path / "results.json").put(plan, 5, ways)
+    Results(tmp_path / "results.json").put(plan, 5, ways, 60.0)
     again = Results(tmp_path / "results.json")
     assert plan.key in again
     assert targets.EVERY[0].cell(again, "M") == "0.50 x"
