@@ -57,8 +57,8 @@ def _measured(results: Results) -> list[str]:
     span = when[0] if when[0] == when[-1] else f"{when[0]} to {when[-1]}"
     minutes = sum(results.about(key)["took"] for key in results.keys("")) / 60
     told = (
-        f"Drawn from results.json by `make bench`, measured {span} UTC in {minutes:.0f} minutes on {'; '.join(seen)}. The "
-        "rows of one table took turns; seconds are medians. Ratios within a table count, seconds across tables less."
+        f"Drawn from results.json by `make bench`, measured {span} UTC in {minutes:.0f} minutes on {'; '.join(seen)}. "
+        "The rows of one table took turns; seconds are medians. Ratios within a table count, seconds across tables less."
     )
     return [
         told,
