@@ -58,7 +58,7 @@ def _measured(results: Results) -> list[str]:
     minutes = sum(results.about(key)["took"] for key in results.keys("")) / 60
     told = (
         f"Drawn from results.json by `make bench`, measured {span} UTC in {minutes:.0f} minutes on {'; '.join(seen)}. "
-        "The rows of one table took turns; seconds are medians. Ratios within a table count, seconds across tables less."
+        "The rows of one table took turns; seconds are medians. Ratios within a table count, seconds across them less."
     )
     return [
         told,
