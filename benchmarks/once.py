@@ -84,7 +84,8 @@ def _load(spark: Any, executors: int, **options: Any) -> dict[str, float]:
     found = {worker.executor for worker in report.workers}
     assert len(found) == executors, (found, executors)
     way = report.delivery.partition(":")[0]
-    assert way == ("wheels" if request.get("unseen") else "reference"), report.delivery
+    wanted = "wheels" if request.get("unseen") else "reference"
+    assert way == wanted or request.get("warm"), report.delivery  # what a node has may travel some other way, or not
     return {}
 
 
