@@ -102,7 +102,7 @@ class Conversions:
                 path = to / os.path.basename(row["filename"])  # noqa: PTH119 - a record may be anybody's
                 if not self._cache.take(row["sha256"], path):
                     return None
-                wheel = wheels.read(path, sha256=row["sha256"])
+                wheel = wheels.read(path, sha256=row["sha256"], judged=True)
                 ingredients.append(Ingredient(wheel, str(row["origin"]), bool(row["requested"])))
             parts = []
             for row in record.data["bytecode"]:

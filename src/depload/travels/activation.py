@@ -400,7 +400,7 @@ def sites_home(*, native: bool = True) -> str:
     ``DEPLOAD_SITES`` names it; otherwise it lies below Spark's local directories, else below the temporary directory. A
     candidate that belongs to someone else, that others can enter, or from which native code may not run is passed over.
     """
-    named = os.environ.get("DEPLOAD_SITES")
+    named = os.path.abspath(said) if (said := os.environ.get("DEPLOAD_SITES")) else None
     roots = [named] if named else [*_spark_local_dirs(), tempfile.gettempdir()]
     refused = []
     for root in roots:
