@@ -56,7 +56,7 @@ UNREACHABLE = "cannot be read from host"  # in the message of a worker that does
 _CHUNK = 1 << 20
 _LONGEST_MANIFEST = 16 << 20  # bytes
 _RATIO, _RATIO_FLOOR = 200, 16 << 20  # what a wheel may unpack to, as where it was converted (standards.archive)
-_THREADS = 4
+_THREADS = 4  # also where there are fewer cores: one waits for the disk while another inflates
 # What Spark appends to a configured local directory: /local_disk0/spark-<uuid>/executor-<uuid>/blockmgr-<uuid>.
 _SPARK_SCRATCH = re.compile(r"(?:blockmgr|executor|spark)-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -725,7 +725,7 @@ def _unpack(payload: str, manifest: dict[str, Any], to: str) -> list[str]:
     Returns the files that were written.
     """
     wanted = [*manifest["wheels"], *manifest["bytecode"]]
-    threads = concurrent.futures.ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1))
+    threads = concurrent.futures.ThreadPoolExecutor(_THREADS)
     with open(payload, "rb") as file, zipfile.ZipFile(file) as outer, threads as pool:
         before = _version_of(file.fileno())
         parts = list(pool.map(lambda part: _verified(file.fileno(), outer, part), wanted))
