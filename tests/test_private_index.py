@@ -60,9 +60,13 @@ def seen():
     home = pathlib.Path.home()
     found["home"] = [[str(path), path.read_text("utf-8", "replace")] for path in home.rglob("*") if path.is_file()]
     pid = os.getpid()
-    while str(pid) != os.environ["STOP_AT"]:
+    while pid and str(pid) != os.environ["STOP_AT"]:  # the first process of a namespace has no parent in it
         for name in ("environ", "cmdline"):
-            with open(f"/proc/{pid}/{name}", "rb") as file:
+            try:
+                file = open(f"/proc/{pid}/{name}", "rb")
+            except PermissionError:
+                continue
+            with file:
                 found[f"{name} of {len(found)}"] = file.read().decode("utf-8", "replace").split(chr(0))
         with open(f"/proc/{pid}/stat") as file:
             pid = int(file.read().rpartition(")")[2].split()[1])

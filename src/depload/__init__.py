@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from depload.databricks.tasks import from_task
     from depload.errors import DeploadError, DeploadWarning
     from depload.loading.loader import Loaded, load
+    from depload.making.bounds import BuildLimits
     from depload.making.indexes import IndexOptions
     from depload.pipeline import Converted, convert, detect, verify
     from depload.published.pruning import Pruned, prune
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from depload.standards.target import Target
 
 __all__ = [
+    "BuildLimits",
     "Check",
     "Cleaned",
     "Comparison",
@@ -54,6 +56,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "BuildLimits": "making.bounds",
     "Check": "checking.preflight",
     "Cleaned": "published.removal",
     "Comparison": "reporting.comparison",

@@ -199,6 +199,44 @@ class BuildError(DeploadError):
         return f"{self.project} could not be built; {remedy}. The build said:\n{self.output}"
 
 
+class BuildLimitError(BuildError):
+    """A build was ended because it took too much; ``limit`` is ``time``, ``memory``, ``disk`` or ``processes``.
+
+    It is ``watcher`` where the process that watches builds was itself ended, which some builds can do.
+    """
+
+    def __init__(self, project: str, limit: str, option: str, why: str, output: str) -> None:
+        DeploadError.__init__(self, project, limit, option, why, output)
+        self.project = project
+        self.limit = limit
+        self.option = option
+        self.why = why
+        self.output = output
+        self.remedy = f"if it needs more, give it with {option}" if option else ""
+
+    def __str__(self) -> str:
+        remedy = f"; {self.remedy}, or put a ready wheel of it into the source" if self.remedy else ""
+        last = f" It said last:\n{self.output}" if self.output else " It had said nothing."
+        return (
+            f"{self.project} could not be built: {self.why}{remedy}. It was ended with all that it had started.{last}"
+        )
+
+
+class BuildIsolationError(DeploadError):
+    """A build was to have no more network than was asked for, and the system refuses that."""
+
+    def __init__(self, project: str, reason: str) -> None:
+        super().__init__(project, reason)
+        self.project = project
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return (
+            f"{self.project} was not built, because its network cannot be limited here: {self.reason}; convert on a "
+            "Linux that allows network namespaces, or let it have this machine's network with --build-network all"
+        )
+
+
 class ToolMissingError(DeploadError):
     """A program or extra that this step needs is not there."""
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from datetime import timedelta
 
+    from depload.making.bounds import BuildLimits
     from depload.making.resolver import ResolverName
     from depload.published.conversions import Record
     from depload.published.wheelhouse import Ingredient, Manifest, PackedWheel
@@ -135,6 +136,7 @@ def convert(
     resolver: ResolverName | None = None,
     compile: bool = True,  # noqa: A002 - pip's name for it
     limits: Limits | None = None,
+    builds: BuildLimits | None = None,
     progress: Progress | None = None,
     reuse: timedelta | str | None = None,
     refresh: bool = False,
@@ -153,7 +155,8 @@ def convert(
     them; ``cache`` is another base to keep them in, or False for none.
 
     ``options`` come on top of pip's configuration. ``compile`` adds .pyc files where the target's Python is on this
-    machine. Whatever goes wrong, one DeploadError says so, nothing is published and nothing is left behind.
+    machine. ``builds`` is what building a project or an sdist may take: time, memory, disk, network. Whatever goes
+    wrong, one DeploadError says so, nothing is published and nothing is left behind.
     """
     progress = progress or Silent()
     clock = _Clock(progress)
@@ -174,6 +177,7 @@ def convert(
             progress=progress,
             warnings=list(space.detection.warnings),
             cache=WheelCache(kept) if kept else None,
+            builds=builds,
         )
         name = _safe_name(name or space.name)
         conversion = _Conversion(collection, [Path(file) for file in constraints], compile)

@@ -147,6 +147,14 @@ def _detection_text(detection: Detection) -> str:
 @click.option("--reuse", metavar="SPAN", help="How old an answer may be that pins not every version [default: none].")
 @click.option("--refresh", is_flag=True, help="Convert anew, whatever the base has of earlier conversions.")
 @click.option("--cache/--no-cache", default=True, show_default=True, help="Keep wheels below BASE for later ones.")
+@click.option("--build-timeout", metavar="SPAN", help="How long a build, or resolving, may take [default: 30m].")
+@click.option("--build-memory", metavar="SIZE", help="Most memory of all processes of a build [default: 8GB].")
+@click.option("--build-disk", metavar="SIZE", help="Most that a build may write [default: 20GB].")
+@click.option(
+    "--build-network",
+    type=click.Choice(["index", "all"]),
+    help="What builds may reach: what indexes list, or all [default: all; with --no-index nothing, where possible].",
+)
 @click.option("--max-members", type=int, help="Most members that a zip may have.")
 @click.option("--max-size", type=int, help="Most bytes that a zip may unpack to.")
 @click.option("--max-ratio", type=int, help="Most bytes that a packed byte may unpack to.")
@@ -156,11 +164,13 @@ def _convert(source: str, base: str, as_json: bool, **given: Any) -> None:  # no
 
     Prints the run path, which is what the tasks that load are given.
     """
-    from depload import IndexOptions, Limits, Target, convert
+    from depload import BuildLimits, IndexOptions, Limits, Target, convert
 
     limits = {
         key: given[f"max_{key}"] for key in ("members", "size", "ratio", "depth") if given[f"max_{key}"] is not None
     }
+    names = ("timeout", "memory", "disk", "network")
+    builds = BuildLimits.of(**{key: given[f"build_{key}"] for key in names})
     index = ("index_url", "extra_index_urls", "no_index", "find_links", "pre", "prefer_binary", "only_binary")
     network = ("no_binary", "trusted_hosts", "cert", "client_cert", "proxy", "timeout", "retries", "keyring_provider")
     options = IndexOptions(**{key: given[key] for key in (*index, *network)})
@@ -182,6 +192,7 @@ def _convert(source: str, base: str, as_json: bool, **given: Any) -> None:  # no
             compile=given["compile"],
             **{key: given[key] for key in ("reuse", "refresh", "cache")},
             limits=Limits(**limits),
+            builds=builds,
             progress=progress,
         )
     _warn(() if as_json else converted.warnings)

@@ -23,7 +23,7 @@ _INDEX = ("index_url", "extra_index_urls", "find_links", "no_index", "only_binar
 
 
 def process_dependencies() -> None:
-    """``source``, ``volume_base_path``; ``run_id``, ``task``, ``name``, ``runtime``, ``constraints``, index options.
+    """``source``, ``volume_base_path``; ``run_id``, ``task``, ``name``, ``runtime``, ``constraints``, options.
 
     Of an index with a password, ``index_url_secret`` and ``extra_index_url_secrets`` name the secrets: ``scope/key``.
     """

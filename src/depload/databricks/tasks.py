@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from depload import Target, convert, load, prune
+from depload import BuildLimits, Target, convert, load, prune
 from depload.databricks import jobruns, secrets, validation, values
 from depload.databricks import parameters as given
 from depload.databricks.jobruns import Cleared, Published
@@ -54,6 +54,10 @@ def process_dependencies(
     constraints: str | Iterable[str] | None = None,
     reuse: str | None = None,
     refresh: bool | str = False,
+    build_timeout: str | None = None,
+    build_memory: str | None = None,
+    build_disk: str | None = None,
+    build_network: Literal["index", "all"] | None = None,
     dbutils: Any = None,
 ) -> Published:
     """Convert ``source``, and set the task values ``wheelhouse_path``, ``wheelhouse_digest`` and ``wheelhouse_format``.
@@ -65,11 +69,14 @@ def process_dependencies(
 
     ``index_url_secret`` names a secret, ``scope/key``, that holds the index URL with its password;
     ``extra_index_url_secrets`` names further ones. ``reuse`` (``24h``) and ``refresh`` are those of
-    ``depload.convert``; wheels are kept in ``volume_base_path`` for all runs.
+    ``depload.convert``; wheels are kept in ``volume_base_path`` for all runs. ``build_timeout`` (``30m``),
+    ``build_memory``, ``build_disk`` (``20GB``) and ``build_network`` are what ``depload.BuildLimits`` has.
 
     Raises ParameterError, OldRuntimeError, SecretError, TaskValueError, and what ``depload.convert`` raises.
     """
+    asked = {"timeout": build_timeout, "memory": build_memory, "disk": build_disk, "network": build_network}
     given.refuse_references(
+        **{f"build_{key}": value for key, value in asked.items()},
         source=source,
         volume_base_path=volume_base_path,
         run_id=run_id,
@@ -82,6 +89,7 @@ def process_dependencies(
     )
     given.require(source=source, volume_base_path=volume_base_path)
     open_store(volume_base_path, dbutils)  # before anything is fetched for nothing
+    builds = BuildLimits.of(**asked)
     known = values.task_values(dbutils, task=task)
     target = Target.of(runtime=runtime)
     limits = given.listed("constraints", constraints)
@@ -102,6 +110,7 @@ def process_dependencies(
             target=target,
             options=options,
             constraints=limits,
+            builds=builds,
             reuse=reuse,
             refresh=given.flag("refresh", refresh),
             cache=volume_base_path,  # for all runs, where the run path is one job run's own

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
     from depload.making.asks import Asks
+    from depload.making.bounds import BuildLimits
     from depload.making.indexes import IndexOptions
     from depload.making.resolver import ResolverName
     from depload.published.wheelcache import WheelCache
@@ -66,6 +67,8 @@ class Collection:
     warnings: list[str] = field(default_factory=list)
     cache: WheelCache | None = None
     """Wheels of earlier conversions."""
+    builds: BuildLimits | None = None
+    """What a build may take."""
     unpinned: tuple[str, ...] = ()
     """Once there are wheels: the packages whose versions the source leaves open."""
 
@@ -155,18 +158,22 @@ class Collection:
     def _build(self, buildables: Sequence[Buildable], to: Path) -> list[Path]:
         """A wheel of each: one that was built of the same sources before, or a new one."""
         if self.cache is None:
-            return builder.build(buildables, self.target, options=self.options, to=to)
+            return self._build_anew(buildables, to)
         kept = to / "kept"
         kept.mkdir(parents=True)
         digests = [inputs.digest(each.path, target=self.target, **_BUILD_INPUTS) for each in buildables]
         found = [self.cache.built(digest, kept) for digest in digests]
         missing = [each for each, path in zip(buildables, found, strict=True) if path is None]
-        made = iter(builder.build(missing, self.target, options=self.options, to=to))
+        made = iter(self._build_anew(missing, to))
         built = [path or next(made) for path in found]
         for digest, before, path in zip(digests, found, built, strict=True):
             if before is None:
                 self.cache.keep_built(digest, path, wheels.sha256_of(path))
         return built
+
+    def _build_anew(self, buildables: Sequence[Buildable], to: Path) -> list[Path]:
+        warn = self.warnings.append
+        return builder.build(buildables, self.target, options=self.options, to=to, limits=self.builds, warn=warn)
 
     def _installed(self) -> Iterator[tuple[Root, Wheel]]:
         """Packages that somebody installed into the source, as wheels; all that do not fit the target at once."""
@@ -212,6 +219,8 @@ class Collection:
             options=self.options,
             scratch=self.scratch,
             resolver=self.resolver,
+            limits=self.builds,
+            warn=self.warnings.append,
         )
 
     def _require_hashes(self, asked: Asks, wanted: Sequence[LockedPackage]) -> None:

@@ -38,13 +38,18 @@ if TYPE_CHECKING:
 
 
 class Gateway:
-    """Answers on loopback, to who has the token, for as long as it is open."""
+    """Answers on loopback, to who has the token, for as long as it is open.
 
-    def __init__(self, options: IndexOptions, aliases: Aliases, granted: Iterable[str]) -> None:
+    With ``only``, what was not granted is refused from any host, whether or not that may want credentials.
+    """
+
+    def __init__(self, options: IndexOptions, aliases: Aliases, granted: Iterable[str], *, only: bool = False) -> None:
+        self.only = only
         self.route = Route(options, Patience())
         self.aliases = aliases
-        self.grants = _Grants(granted)
+        self.grants = _Grants(granted, anywhere=only)
         self.failures = Failures()
+        self._listeners: list[socket.socket] = []
         self._token = secrets.token_urlsafe(16)
         self.expected = "Basic " + base64.b64encode(f"depload:{self._token}".encode()).decode()
         self._server = _Server(self)
@@ -54,10 +59,41 @@ class Gateway:
     @property
     def url(self) -> str:
         """What the tools have as their proxy."""
-        return f"http://depload:{self._token}@127.0.0.1:{self._server.server_port}"
+        return f"http://depload:{self._token}@127.0.0.1:{self.port}"
+
+    @property
+    def port(self) -> int:
+        """The one that it answers on."""
+        return self._server.server_port
+
+    def listen(self, listener: socket.socket) -> None:
+        """Answer there too: on the loopback of another network."""
+        threading.Thread(target=self._accepting, args=(listener,), daemon=True).start()
+
+    def _accepting(self, listener: socket.socket) -> None:
+        with listener, contextlib.suppress(OSError):
+            self._listeners.append(listener)
+            while True:
+                self._server.process_request(*listener.accept())
+
+    def listed(self, urls: Iterable[str]) -> None:
+        """An index lists them, so they may be had."""
+        found = list(urls)
+        self.grants.add(found)
+        if self.only:  # also where they are on another host
+            self.aliases.add(origin for url in found if (origin := credentials.origin(url)))
+
+    def real(self, alias: str) -> str:
+        """The URL that a tool means; it may know an alias from a page that it has kept since another gateway's time."""
+        url = self.aliases.reveal(alias)
+        secure = self.only and url not in self.aliases and urlsplit(url).port == _TLS
+        return url.replace("http://", "https://", 1).replace(f":{_TLS}", "", 1) if secure else url
 
     def close(self) -> None:
         """End it, and what still goes through it."""
+        for listener in self._listeners:
+            with contextlib.suppress(OSError):
+                listener.shutdown(socket.SHUT_RDWR)
         self._server.shutdown()
         self.route.interrupt()
         self._server.server_close()
@@ -130,6 +166,7 @@ class _Server(ThreadingHTTPServer):
             thread.join(2)
 
 
+_TLS = 443
 _ASKED = (
     "Accept",
     "Cache-Control",
@@ -140,6 +177,7 @@ _ASKED = (
     "Range",
     "User-Agent",
 )
+_NOT_LISTED = "No index lists this"
 _TOLD = (
     "Accept-Ranges",
     "Age",
@@ -177,6 +215,9 @@ class _Handler(BaseHTTPRequestHandler):
         """TLS to a host that wants nothing of us: the bytes as they come."""
         if not self._is_known():
             return
+        if self._gateway.only:
+            self._refuse(HTTPStatus.FORBIDDEN, _NOT_LISTED)
+            return
         host, _, port = self.path.rpartition(":")
         try:
             there = self._gateway.route.tunnel(host.strip("[]"), int(port))
@@ -200,12 +241,12 @@ class _Handler(BaseHTTPRequestHandler):
     def _answered(self) -> None:
         if not self._is_known():
             return
-        url = self._gateway.aliases.reveal(self.path)
-        ours = url in self._gateway.aliases
+        url = self._gateway.real(self.path)
+        ours = self._gateway.only or url in self._gateway.aliases
         headers = {name: value for name in _ASKED if (value := self.headers.get(name))}
         try:
             if ours and not self._gateway.grants.allow(url, self._page):
-                self._refuse(HTTPStatus.FORBIDDEN, "No index lists this")
+                self._refuse(HTTPStatus.FORBIDDEN, _NOT_LISTED)
                 return
             response = self._client.ask(url, headers, method=self.command, anonymous=not ours)
             if ours:
@@ -227,14 +268,14 @@ class _Handler(BaseHTTPRequestHandler):
         told = {name: value for name in _TOLD if (value := response.headers.get(name))}
         if location := response.headers.get("Location"):
             target = urljoin(url, location)
-            self._gateway.grants.add([target])
+            self._gateway.listed([target])
             told["Location"] = self._gateway.aliases.conceal(target)
         kind = response.headers.get_content_type()
         if ours and self.command == "GET" and (kind == "text/html" or kind.endswith("json")):
             text = response.read().decode("utf-8", "replace")
             if kind.endswith("json"):  # where slashes may be escaped
                 text = json.dumps(json.loads(text))
-            self._gateway.grants.add(_links(url, text))
+            self._gateway.listed(_links(url, text))
             body = self._gateway.aliases.conceal(text).encode()
             self._begin(response, {**told, "Content-Length": str(len(body))})
             self.wfile.write(body)
@@ -280,7 +321,8 @@ class _Grants:
     uv keeps pages between runs, so a file may be asked for whose page was not: then that page is looked at here.
     """
 
-    def __init__(self, places: Iterable[str]) -> None:
+    def __init__(self, places: Iterable[str], *, anywhere: bool = False) -> None:
+        self._anywhere = anywhere  # whether an index may list what is on another host
         self._places = sorted(set(map(_plain, places)))
         self._listed: set[str] = set()
 
@@ -308,7 +350,8 @@ class _Grants:
         stem = name.partition("-")[0] if name.endswith(".whl") else name.rpartition("-")[0]
         project = re.sub(r"[-_.]+", "-", stem).lower()
         for place in self._places:
-            if credentials.origin(place) == credentials.origin(url) and project:
+            here = credentials.origin(place) == credentials.origin(url)
+            if (here or self._anywhere) and project:
                 yield f"{place.rstrip('/')}/{project}/"
                 yield place
 

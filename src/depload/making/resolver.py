@@ -30,9 +30,10 @@ from depload.standards.lockfile import LockedFile, LockedPackage
 from depload.standards.target import Target
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from depload.making.bounds import BuildLimits
     from depload.making.indexes import IndexOptions
     from depload.making.ways import Way
 
@@ -63,14 +64,19 @@ def resolve(
     options: IndexOptions,
     scratch: Path,
     resolver: ResolverName | None = None,
+    limits: BuildLimits | None = None,
+    warn: Callable[[str], None] = lambda _what: None,
 ) -> tuple[LockedPackage, ...]:
     """The lock of ``requirements`` (PEP 508 strings) for ``target``.
 
+    Sdists may be built to get at their metadata: ``limits`` hold for the whole run, and ``warn`` is told where the
+    system does not keep it as far from the network as was asked for.
+
     Raises ResolutionError with the resolver's explanation, ProtectedPackageError, IndexUnavailableError, BuildError
-    where the metadata of an sdist cannot be had, and ToolMissingError.
+    where the metadata of an sdist cannot be had, BuildLimitError, and ToolMissingError.
     """
     files = scratch / "requirements.in", scratch / "constraints.in"
-    with ways.opened(options, _URL.findall("\n".join((*requirements, *constraints)))) as way:
+    with ways.opened(options, _URL.findall("\n".join((*requirements, *constraints))), limits) as way:
         for file, lines in zip(files, (requirements, constraints), strict=True):
             file.write_text(way.aliases.conceal("".join(f"{line}\n" for line in lines)), encoding="utf-8")
         chosen = _choose(resolver, way, scratch)
@@ -78,9 +84,12 @@ def resolve(
         for package in sorted(packages, key=lambda package: package.name):
             if package.name in PROTECTED:
                 raise ProtectedPackageError(package.name, chosen.asked_by(package.name, *files, target))
+        if way.bounds.refused and any(not file.is_wheel for package in packages for file in package.files):
+            warn(way.bounds.refusal("the metadata of packages that come without wheels"))
     return packages
 
 
+_WHAT = "what the requirements need"
 _URL = re.compile(r"https?://[^\s#;]+")
 
 
@@ -140,7 +149,7 @@ class _Uv:
         environment = self._environment
         if macos := re.match(r"macosx_(\d+)_(\d+)_", target.platform):
             environment = {**environment, "MACOSX_DEPLOYMENT_TARGET": f"{macos[1]}.{macos[2]}"}
-        return self._way.run(command, environment=environment, cwd=requirements.parent)
+        return self._way.run(command, what=_WHAT, environment=environment, cwd=requirements.parent)
 
 
 def _pin(package: LockedPackage) -> str:
@@ -222,7 +231,7 @@ class _Pip:
         command += ["--disable-pip-version-check", "--no-color", "--progress-bar=off"]
         command += ["-r", str(requirements), "-c", str(constraints), *self._way.options.pip_arguments()]
         command += _pip_target(target, requirements.with_name("nowhere"))
-        done = self._way.run(command, environment=self._environment, cwd=requirements.parent)
+        done = self._way.run(command, what=_WHAT, environment=self._environment, cwd=requirements.parent)
         for file in (log, report, requirements):  # its own words, as it meant them
             if file.exists():
                 file.write_text(self._way.aliases.reveal(file.read_text("utf-8", "replace")), encoding="utf-8")

@@ -48,15 +48,14 @@ class Finished:
 def run(
     command: Sequence[str], *, environment: Mapping[str, str | None] | None = None, cwd: Path | None = None
 ) -> Finished:
-    """Run a program to its end, with ``environment`` over this process's own, where None takes a variable out.
+    """Run a program to its end, with ``environment`` over this process's own, as ``over_mine`` puts it.
 
     Raises ToolMissingError.
     """
-    mine = {**os.environ, "COLUMNS": "10000", **(environment or {})}  # uv breaks its lines where a terminal would end
     try:
         done = subprocess.run(
             list(command),
-            env={name: value for name, value in mine.items() if value is not None},
+            env=over_mine(environment or {}),
             cwd=cwd,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -67,6 +66,12 @@ def run(
     except OSError as error:
         raise ToolMissingError(command[0], "this step", f"it cannot be run: {error.strerror}") from error
     return Finished(done.returncode, done.stdout, done.stderr)
+
+
+def over_mine(environment: Mapping[str, str | None]) -> dict[str, str]:
+    """All that a program gets: ``environment`` over this process's own, where None takes a variable out."""
+    mine = {**os.environ, "COLUMNS": "10000", **environment}  # uv breaks its lines where a terminal would end
+    return {name: value for name, value in mine.items() if value is not None}
 
 
 def secrets() -> dict[str, str | None]:

@@ -39,6 +39,15 @@ def _in_file() -> Iterator[tuple[str, str]]:
         yield from (("", url) for url in urls if "://" in url)
 
 
+def has_default() -> bool:
+    """Whether it was told which index to take in the place of PyPI."""
+    settings = _settings()
+    named = any(os.environ.get(name) for name in ("UV_DEFAULT_INDEX", "UV_INDEX_URL"))
+    listed = settings.get("index", ())
+    marked = isinstance(listed, list) and any(isinstance(each, dict) and each.get("default") for each in listed)
+    return named or "index-url" in settings or marked
+
+
 def user(name: str) -> tuple[str | None, str | None]:
     """What the variables of the index ``name`` say: user and password."""
     key = f"UV_INDEX_{re.sub('[^A-Z0-9]', '_', name.upper())}_"

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
+from depload.errors import BuildLimitError
 from depload.making import credentials, tools, uvsettings
 from depload.making.aliases import Aliases
+from depload.making.bounds import Bounds, BuildLimits, Net
 from depload.making.gateway import Failures, Gateway
-from depload.making.indexes import without_user
+from depload.making.indexes import redact, without_user
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from depload.errors import DeploadError
     from depload.making.indexes import IndexOptions
 
+_LAST_LINES = 20
+_INDEX = "https://pypi.org/simple"  # what uv and pip take where none is named
 _HTTP_PROXIES = ("HTTP_PROXY", "http_proxy")
 _PROXIES = (*_HTTP_PROXIES, "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
 
@@ -34,6 +38,7 @@ class Way:
     """What goes over the environment; None is for what must not be in it."""
     aliases: Aliases = field(default_factory=Aliases)
     failures: Failures = field(default_factory=Failures)
+    bounds: Bounds = field(default_factory=Bounds)
 
     def environment(self, home: Path) -> dict[str, str | None]:
         """All that goes over this process's environment, with ``home`` made as the home of a run."""
@@ -42,9 +47,19 @@ class Way:
         base = {name: value for name, value in {**os.environ, **mine}.items() if value is not None}
         return {**mine, **self.options.environment(base), **self.variables}
 
-    def run(self, command: Sequence[str], *, environment: Mapping[str, str | None], cwd: Path) -> tools.Finished:
-        """Run a tool with an ``environment`` of this way."""
-        done = tools.run(command, environment=environment, cwd=cwd)
+    def run(
+        self, command: Sequence[str], *, what: str, environment: Mapping[str, str | None], cwd: Path
+    ) -> tools.Finished:
+        """Run a tool with an ``environment`` of this way; ``what`` it is about is what errors say.
+
+        Raises BuildLimitError, BuildIsolationError, ToolMissingError.
+        """
+        try:
+            done = self.bounds.run(command, what=what, environment=environment, cwd=cwd)
+        except BuildLimitError as error:
+            lines = redact(self.aliases.reveal(error.output)).splitlines()
+            said = "\n".join([line for line in lines if line.strip()][-_LAST_LINES:])
+            raise BuildLimitError(error.project, error.limit, error.option, error.why, said) from None
         return tools.Finished(done.code, self.aliases.reveal(done.stdout), self.aliases.reveal(done.stderr))
 
     def explained(self, error: DeploadError) -> DeploadError:
@@ -64,26 +79,43 @@ class Way:
 
 
 @contextlib.contextmanager
-def opened(options: IndexOptions, urls: Iterable[str] = ()) -> Iterator[Way]:
+def opened(options: IndexOptions, urls: Iterable[str] = (), limits: BuildLimits | None = None) -> Iterator[Way]:
     """The way for as long as tools are run: straight to the hosts where nothing about it is secret, else by a gateway.
 
-    ``urls`` are what is asked for beside the indexes.
+    ``urls`` are what is asked for beside the indexes. Where builds may reach no more than that, all of it is by the
+    gateway, out of a network in which there is nothing else.
     """
-    secret = _secret(credentials.Credentials(options), list(urls))
+    limits, asked = limits or BuildLimits(), list(urls)
+    only = limits.network == "index" or (limits.network is None and options.no_index)
+    secret = _named(options, asked) if only else _secret(credentials.Credentials(options), asked)
     proxies = [options.proxy or "", *getproxies().values()]
-    if not secret and not any("@" in urlsplit(proxy).netloc for proxy in proxies):
-        yield Way(options, _without_named())
+    required = limits.network == "index"
+    if not secret and (only or not any("@" in urlsplit(proxy).netloc for proxy in proxies)):
+        bounds = Bounds(limits, Net(own=only, required=required))
+        with contextlib.closing(bounds):
+            yield Way(options, _without_named(), bounds=bounds)
         return
     aliases = Aliases(found for url in secret if (found := credentials.origin(url)))
-    with contextlib.closing(Gateway(options, aliases, map(without_user, secret))) as gateway:
+    with contextlib.closing(Gateway(options, aliases, map(without_user, secret), only=only)) as gateway:
+        index = options.index_url or (_INDEX if only and not uvsettings.has_default() else None)
         plain = replace(
             options,
-            index_url=options.index_url and aliases.conceal(options.index_url),
+            index_url=index and aliases.conceal(index),
             extra_index_urls=tuple(map(aliases.conceal, options.extra_index_urls)),
             find_links=tuple(map(aliases.conceal, options.find_links)),
             proxy=None,
         )
-        yield Way(plain, _variables(gateway.url, aliases, proxied=any(proxies)), aliases, gateway.failures)
+        net = Net(own=only, required=required, port=gateway.port, lead=gateway.listen)
+        variables = _variables(gateway.url, aliases, proxied=only or any(proxies))
+        with contextlib.closing(Bounds(limits, net)) as bounds:
+            yield Way(plain, variables, aliases, gateway.failures, bounds)
+
+
+def _named(options: IndexOptions, beside: Sequence[str]) -> list[str]:
+    """The URLs of all that was asked for: indexes, unless there shall be none, pages of links, and ``beside`` them."""
+    if options.no_index:
+        return [*(url for url in options.find_links if credentials.origin(url)), *beside]
+    return [options.index_url or _INDEX, *(place.url for place in credentials.places(options)), *beside]
 
 
 def _secret(known: credentials.Credentials, beside: Sequence[str]) -> list[str]:
