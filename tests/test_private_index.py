@@ -292,6 +292,10 @@ def _in_the_url(run: Run, index: Index) -> None:
     run.given = ["--index-url", index.with_user]
 
 
+def _in_a_binding(run: Run, index: Index) -> None:
+    run.given = ["--index-for", f"acme-*={index.with_user}"]
+
+
 def _in_pip_conf(run: Run, index: Index) -> None:
     text = f"[global]\nindex-url = {index.with_user}\n"
     write_files(run.scratch / "home", {".config/pip/pip.conf": text})
@@ -408,6 +412,7 @@ def _in_a_secret_scope(run: Run, _: Index) -> None:
 
 WAYS: dict[str, Callable[[Run, Index], None]] = {
     "the URL": _in_the_url,
+    "a binding of names": _in_a_binding,
     "pip.conf": _in_pip_conf,
     "a variable of pip": _in_a_variable_of_pip,
     "a variable of uv": _in_a_variable_of_uv,

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from depload.loading.loader import Loaded, load
     from depload.making.bounds import BuildLimits
     from depload.making.indexes import IndexOptions
+    from depload.making.policy import Policy
     from depload.pipeline import Converted, convert, detect, verify
     from depload.published.pruning import Pruned, prune
     from depload.published.removal import Cleaned, cleanup
@@ -39,6 +40,7 @@ __all__ = [
     "IndexOptions",
     "Limits",
     "Loaded",
+    "Policy",
     "Process",
     "Pruned",
     "Report",
@@ -69,6 +71,7 @@ _HOMES = {
     "IndexOptions": "making.indexes",
     "Limits": "standards.archive",
     "Loaded": "loading.loader",
+    "Policy": "making.policy",
     "Process": "reporting.environments",
     "Pruned": "published.pruning",
     "Report": "reporting.report",

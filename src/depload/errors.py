@@ -169,6 +169,108 @@ class IndexUnavailableError(DeploadError):
         )
 
 
+class OptionError(DeploadError):
+    """Values of an option that cannot be used; each fault's ``where`` is the value."""
+
+    def __init__(self, option: str, faults: Sequence[Fault]) -> None:
+        super().__init__(option, tuple(faults))
+        self.option = option
+        self.faults = tuple(faults)
+
+    def __str__(self) -> str:
+        return f"{self.option} cannot be used as it was given:\n{_listed(self.faults)}"
+
+
+class _RefusedPackagesError(DeploadError):
+    """Packages that are not wanted, all of them listed; each fault's ``where`` is the package."""
+
+    _summary = ""
+    _remedy = ""
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        super().__init__(tuple(faults))
+        self.faults = tuple(faults)
+
+    def __str__(self) -> str:
+        return f"{self._summary}:\n{_listed(self.faults)}\n{self._remedy}"
+
+
+class RefusedPackageError(_RefusedPackagesError):
+    """Packages that the allow-list or the deny-list refuses; each fault says who requires it. Nothing was published."""
+
+    _summary = "packages are not allowed here"
+    _remedy = "Take them out of the source, or what requires them, or have the list (--allow, --deny) changed."
+
+
+class BuildRefusedError(_RefusedPackagesError):
+    """What would have to be built, where nothing may be (``--no-build``, ``--only-binary``). Nothing was built."""
+
+    _summary = "these would have to be built, and that is not allowed"
+    _remedy = "Put ready wheels of them into the source or on the index, or allow building (--no-build, --only-binary)."
+
+
+class Vulnerability(NamedTuple):
+    """A known vulnerability of a package that would be in the wheelhouse."""
+
+    package: str
+    version: str
+    id: str
+    aliases: tuple[str, ...]
+    severity: str
+    """A word (``HIGH``) or a CVSS vector; empty where nobody said."""
+    fixed: tuple[str, ...]
+    """The versions that are not affected any more."""
+    summary: str
+    required_by: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        also = f" ({', '.join(self.aliases)})" if self.aliases else ""
+        severity = f", {self.severity}" if self.severity else ""
+        fixed = f"fixed in {', '.join(self.fixed)}" if self.fixed else "no version is known to be without it"
+        required = f"; required by {', '.join(self.required_by)}" if self.required_by else ""
+        summary = f": {self.summary}" if self.summary else ""
+        return f"{self.package} {self.version}: {self.id}{also}{severity}{summary}; {fixed}{required}"
+
+
+class VulnerableError(DeploadError):
+    """Packages with known vulnerabilities. Nothing was published."""
+
+    def __init__(self, vulnerabilities: Sequence[Vulnerability]) -> None:
+        super().__init__(tuple(vulnerabilities))
+        self.vulnerabilities = tuple(vulnerabilities)
+
+    def __str__(self) -> str:
+        found = _listed([Fault("", str(each)) for each in self.vulnerabilities])
+        return (
+            f"packages have known vulnerabilities:\n{found}\n"
+            "Ask for fixed versions, in the source or by a constraint; --audit-ignore ID names what is put up with."
+        )
+
+
+class AuditError(DeploadError):
+    """Whether packages have known vulnerabilities could not be found out. Nothing was published."""
+
+    def __init__(self, service: str, reason: str, attempts: int) -> None:
+        super().__init__(service, reason, attempts)
+        self.service = service
+        self.reason = reason
+        self.attempts = attempts
+
+    def __str__(self) -> str:
+        tried = f" after {self.attempts} attempts" if self.attempts > 1 else ""
+        return (
+            f"{self.service} could not be asked for vulnerabilities{tried}: {self.reason}; check the address and the "
+            "proxy, name another service or OSV's records on disk (--audit), or convert without --audit"
+        )
+
+
+class IndexBindingError(_RefusedPackagesError):
+    """Packages that would come from elsewhere than the index that their names are bound to. Nothing was downloaded."""
+
+    _summary = "packages would not come from the index that they are bound to"
+    _remedy = "Publish them on that index, take away what names another place, or change --index-for."
+
+
 class HashMismatchError(DeploadError):
     """A file is not the one that was asked for."""
 

@@ -193,6 +193,11 @@ def _tool(interpreter: str, options: IndexOptions) -> list[str]:
     return [*words, "--disable-pip-version-check", *options.pip_arguments(), "--wheel-dir"]
 
 
+def described() -> str:
+    """What builds: the tool and its version; the backend says in the wheel what it is."""
+    return tools.described("uv" if tools.uv() else "pip")
+
+
 def _failed(label: str, said: str) -> BuildError:
     lines = [line for line in _ENVIRONMENT.sub("", said).splitlines() if line.strip() and not _NOISE.match(line)]
     remedy = next((remedy for pattern, remedy in _REMEDIES.items() if re.search(pattern, said, re.IGNORECASE)), "")

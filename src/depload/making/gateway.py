@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import hmac
-import html
 import json
 import posixpath
 import re
@@ -24,8 +23,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urljoin, urlsplit
 
 from depload.errors import IndexUnavailableError
-from depload.making import credentials
-from depload.making.aliases import authority
+from depload.making import credentials, pages
+from depload.making.bindings import Bindings
 from depload.making.hosts import CHUNK, AttemptError, Client, Patience, Route
 from depload.making.indexes import without_user
 
@@ -47,6 +46,7 @@ class Gateway:
         self.only = only
         self.route = Route(options, Patience())
         self.aliases = aliases
+        self._bindings = Bindings.of(options)
         self.grants = _Grants(granted, anywhere=only)
         self.failures = Failures()
         self._listeners: list[socket.socket] = []
@@ -88,6 +88,10 @@ class Gateway:
         url = self.aliases.reveal(alias)
         secure = self.only and url not in self.aliases and urlsplit(url).port == _TLS
         return url.replace("http://", "https://", 1).replace(f":{_TLS}", "", 1) if secure else url
+
+    def hides(self, url: str) -> bool:
+        """Whether it is as if the index did not have ``url``, because the name is bound to another one."""
+        return self._bindings.refuses(url, (place.url for place in self.route.credentials.places))
 
     def close(self) -> None:
         """End it, and what still goes through it."""
@@ -245,6 +249,9 @@ class _Handler(BaseHTTPRequestHandler):
         ours = self._gateway.only or url in self._gateway.aliases
         headers = {name: value for name in _ASKED if (value := self.headers.get(name))}
         try:
+            if ours and self._gateway.hides(url):
+                self._refuse(HTTPStatus.NOT_FOUND, "The name is bound to another index")
+                return
             if ours and not self._gateway.grants.allow(url, self._page):
                 self._refuse(HTTPStatus.FORBIDDEN, _NOT_LISTED)
                 return
@@ -259,8 +266,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _page(self, url: str) -> str | None:
         """A page of an index as its host has it."""
-        accept = "application/vnd.pypi.simple.v1+json, text/html;q=0.5"
-        response = self._client.ask(url, {"Accept": accept})
+        response = self._client.ask(url, {"Accept": pages.ACCEPT})
         text = response.read().decode("utf-8", "replace")
         return text if response.status == HTTPStatus.OK else None
 
@@ -275,7 +281,7 @@ class _Handler(BaseHTTPRequestHandler):
             text = response.read().decode("utf-8", "replace")
             if kind.endswith("json"):  # where slashes may be escaped
                 text = json.dumps(json.loads(text))
-            self._gateway.listed(_links(url, text))
+            self._gateway.listed(pages.links(url, text))
             body = self._gateway.aliases.conceal(text).encode()
             self._begin(response, {**told, "Content-Length": str(len(body))})
             self.wfile.write(body)
@@ -323,15 +329,15 @@ class _Grants:
 
     def __init__(self, places: Iterable[str], *, anywhere: bool = False) -> None:
         self._anywhere = anywhere  # whether an index may list what is on another host
-        self._places = sorted(set(map(_plain, places)))
+        self._places = sorted(set(map(pages.plain, places)))
         self._listed: set[str] = set()
 
     def add(self, urls: Iterable[str]) -> None:
-        self._listed.update(map(_plain, urls))
+        self._listed.update(map(pages.plain, urls))
 
     def allow(self, url: str, page: Callable[[str], str | None]) -> bool:
         """Whether ``url`` may be had; ``page`` reads one of an index."""
-        url = _plain(url)
+        url = pages.plain(url)
         if any(part in (".", "..") for part in unquote(urlsplit(url).path).split("/")):
             return False
         if any(url == place or url.startswith(f"{place.rstrip('/')}/") for place in self._places):
@@ -339,7 +345,7 @@ class _Grants:
         if url not in self._listed:
             for where in self._pages(url):
                 if text := page(where):
-                    self.add(_links(where, text))
+                    self.add(pages.links(where, text))
                 if url in self._listed:
                     break
         return url in self._listed
@@ -354,22 +360,3 @@ class _Grants:
             if (here or self._anywhere) and project:
                 yield f"{place.rstrip('/')}/{project}/"
                 yield place
-
-
-def _plain(url: str) -> str:
-    """The URL as it is compared: without user, fragment, and what uv adds for the metadata of a wheel (PEP 658)."""
-    bare = without_user(url).partition("#")[0].removesuffix(".metadata")
-    found = credentials.origin(bare)
-    if found is None:
-        return bare
-    scheme, host, port = found
-    return f"{scheme}://{authority(host, port)}{unquote(urlsplit(bare).path)}"
-
-
-def _links(url: str, text: str) -> Iterator[str]:
-    """The files that a page lists: HTML (PEP 503) or JSON (PEP 691)."""
-    with contextlib.suppress(ValueError, AttributeError, TypeError, KeyError):
-        yield from [urljoin(url, file["url"]) for file in json.loads(text)["files"]]
-        return
-    for link in re.findall(r"""(?i)<a\s[^>]*?href\s*=\s*["']?([^"'\s>]+)""", text):
-        yield urljoin(url, html.unescape(link))

@@ -12,7 +12,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from depload.errors import IndexUnavailableError, ToolMissingError
 
@@ -140,6 +140,13 @@ def pip() -> tuple[str, ...] | None:
     """The command that runs pip for this interpreter; None where it has none."""
     command = (sys.executable, "-m", "pip")
     return command if _answers([*command, "--version"]) else None
+
+
+@functools.cache
+def described(tool: Literal["uv", "pip"]) -> str:
+    """The tool and its version, as ``uv 0.9.2``."""
+    command = [uv() or "uv"] if tool == "uv" else [*(pip() or ("pip",))]
+    return " ".join(_answers([*command, "--version"]).split()[:2]) or tool
 
 
 @functools.cache

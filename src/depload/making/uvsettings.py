@@ -39,13 +39,18 @@ def _in_file() -> Iterator[tuple[str, str]]:
         yield from (("", url) for url in urls if "://" in url)
 
 
-def has_default() -> bool:
-    """Whether it was told which index to take in the place of PyPI."""
-    settings = _settings()
-    named = any(os.environ.get(name) for name in ("UV_DEFAULT_INDEX", "UV_INDEX_URL"))
-    listed = settings.get("index", ())
-    marked = isinstance(listed, list) and any(isinstance(each, dict) and each.get("default") for each in listed)
-    return named or "index-url" in settings or marked
+def default_index() -> str | None:
+    """The URL of the index that uv asks last, in place of PyPI."""
+    for variable in ("UV_DEFAULT_INDEX", "UV_INDEX_URL"):
+        if url := os.environ.get(variable):
+            return re.sub(r"^[\w.-]+=(?=https?:)", "", url)
+    with contextlib.suppress(TypeError, AttributeError, KeyError):
+        settings = _settings()
+        for table in (settings.get("pip", {}), settings):
+            defaults = (each["url"] for each in table.get("index", ()) if each.get("default"))
+            if url := next(defaults, None) or table.get("index-url"):
+                return str(url)
+    return None
 
 
 def user(name: str) -> tuple[str | None, str | None]:

@@ -12,6 +12,7 @@ from urllib.request import getproxies
 from depload.errors import BuildLimitError
 from depload.making import credentials, tools, uvsettings
 from depload.making.aliases import Aliases
+from depload.making.bindings import Bindings
 from depload.making.bounds import Bounds, BuildLimits, Net
 from depload.making.gateway import Failures, Gateway
 from depload.making.indexes import redact, without_user
@@ -39,6 +40,8 @@ class Way:
     aliases: Aliases = field(default_factory=Aliases)
     failures: Failures = field(default_factory=Failures)
     bounds: Bounds = field(default_factory=Bounds)
+    only_configured: bool = False
+    """Whether a project that is built may not name indexes of its own to uv."""
 
     def environment(self, home: Path) -> dict[str, str | None]:
         """All that goes over this process's environment, with ``home`` made as the home of a run."""
@@ -69,25 +72,35 @@ class Way:
     def _configured(self, home: Path) -> dict[str, str | None]:
         """The user's uv.toml goes along."""
         found = uvsettings.file()
-        if found is None:
+        if found is None and not self.only_configured:
             return {}
         copy = home / ".config" / "uv" / "uv.toml"
         copy.parent.mkdir(parents=True, exist_ok=True)
-        copy.write_text(self.aliases.conceal(found.read_text("utf-8", "replace")), encoding="utf-8")
-        cache = {} if "UV_CACHE_DIR" in os.environ or not uvsettings.has_cache() else {"UV_CACHE_DIR": None}
-        return {"UV_CONFIG_FILE": str(copy), **cache} if "UV_CONFIG_FILE" in os.environ else {**cache}
+        text = found.read_text("utf-8", "replace") if found else ""
+        copy.write_text(self.aliases.conceal(text), encoding="utf-8")
+        mine: dict[str, str | None] = {"UV_NO_SOURCES": "1"} if self.only_configured else {}
+        if "UV_CACHE_DIR" not in os.environ and uvsettings.has_cache():
+            mine["UV_CACHE_DIR"] = None
+        if self.only_configured or "UV_CONFIG_FILE" in os.environ:  # a file that is named is the only one that counts
+            mine |= {"UV_CONFIG_FILE": str(copy), "UV_NO_CONFIG": None}
+        return mine
 
 
 @contextlib.contextmanager
 def opened(options: IndexOptions, urls: Iterable[str] = (), limits: BuildLimits | None = None) -> Iterator[Way]:
-    """The way for as long as tools are run: straight to the hosts where nothing about it is secret, else by a gateway.
+    """The way for as long as tools are run: by a gateway where an index has a password or names are bound to one.
+
+    Else it leads straight to the hosts.
 
     ``urls`` are what is asked for beside the indexes. Where builds may reach no more than that, all of it is by the
     gateway, out of a network in which there is nothing else.
     """
     limits, asked = limits or BuildLimits(), list(urls)
     only = limits.network == "index" or (limits.network is None and options.no_index)
-    secret = _named(options, asked) if only else _secret(credentials.Credentials(options), asked)
+    bound = bool(Bindings.of(options))
+    if bound and not options.no_index:
+        options = replace(options, index_url=options.index_url or uvsettings.default_index() or _INDEX)
+    secret = _named(options, asked) if only else _secret(credentials.Credentials(options), asked, every=bound)
     proxies = [options.proxy or "", *getproxies().values()]
     required = limits.network == "index"
     if not secret and (only or not any("@" in urlsplit(proxy).netloc for proxy in proxies)):
@@ -97,18 +110,19 @@ def opened(options: IndexOptions, urls: Iterable[str] = (), limits: BuildLimits 
         return
     aliases = Aliases(found for url in secret if (found := credentials.origin(url)))
     with contextlib.closing(Gateway(options, aliases, map(without_user, secret), only=only)) as gateway:
-        index = options.index_url or (_INDEX if only and not uvsettings.has_default() else None)
+        index = options.index_url or (_INDEX if only and not uvsettings.default_index() else None)
         plain = replace(
             options,
             index_url=index and aliases.conceal(index),
             extra_index_urls=tuple(map(aliases.conceal, options.extra_index_urls)),
+            index_for=tuple(map(aliases.conceal, options.index_for)),
             find_links=tuple(map(aliases.conceal, options.find_links)),
             proxy=None,
         )
         net = Net(own=only, required=required, port=gateway.port, lead=gateway.listen)
         variables = _variables(gateway.url, aliases, proxied=only or any(proxies))
         with contextlib.closing(Bounds(limits, net)) as bounds:
-            yield Way(plain, variables, aliases, gateway.failures, bounds)
+            yield Way(plain, variables, aliases, gateway.failures, bounds, only_configured=bound)
 
 
 def _named(options: IndexOptions, beside: Sequence[str]) -> list[str]:
@@ -118,10 +132,10 @@ def _named(options: IndexOptions, beside: Sequence[str]) -> list[str]:
     return [options.index_url or _INDEX, *(place.url for place in credentials.places(options)), *beside]
 
 
-def _secret(known: credentials.Credentials, beside: Sequence[str]) -> list[str]:
-    """The URLs on hosts that may want credentials."""
+def _secret(known: credentials.Credentials, beside: Sequence[str], *, every: bool) -> list[str]:
+    """The URLs on hosts that may want credentials; on all that are known where ``every`` one is to be gone through."""
     places = [place.url for place in known.places]
-    found = [place.url for place in known.places if place.user or known.asks_keyring]
+    found = [place.url for place in known.places if place.user or known.asks_keyring or every]
     found += [url for url in beside if without_user(url) != url]
     found += [url for url in (*places, *beside) if credentials.in_netrc(url)]
     hosts = {credentials.origin(url) for url in found} - {None}

@@ -125,6 +125,16 @@ def read(path: Path, *, sha256: str | None = None, judged: bool = False) -> Whee
         raise InvalidWheelError(path.name, [Fault(path.name, _why(error))]) from error
 
 
+def generator(path: Path) -> str:
+    """What made the wheel, as its WHEEL file says it: ``hatchling 1.26.3``; nothing where it does not."""
+    try:
+        with zipfile.ZipFile(path) as opened:
+            said = HeaderParser().parsestr(_text(opened, f"{_dist_info(opened)}/WHEEL")).get("Generator") or ""
+    except _UNREADABLE:
+        return ""
+    return " ".join(said.split())[:_LONGEST_SHOWN]
+
+
 def tags_of(filename: str) -> frozenset[Tag]:
     """The tags in a wheel's file name; none where it is not a wheel's."""
     try:

@@ -641,7 +641,7 @@ def _above(name: str) -> Iterator[str]:
 
 # What is beside the wheels and never imported or run: it may tell more than what the wheels are, such as what they were
 # made of, and equal wheels still have one digest.
-_DOCUMENTS = ("pylock.toml",)
+DOCUMENTS = ("pylock.toml", "sbom.cdx.json", "provenance.json")
 
 
 def digest_of(manifest: dict[str, Any]) -> str:
@@ -657,7 +657,7 @@ def digest_of(manifest: dict[str, Any]) -> str:
     beside = [
         (names.get(name, name), texts.get(sha256, sha256))
         for name, sha256 in manifest["others"].items()
-        if name not in _DOCUMENTS
+        if name not in DOCUMENTS
     ]
     target = manifest["target"]["python"], manifest["target"]["platform"]
     return hashlib.sha256(json.dumps([target, parts, sorted(beside)]).encode()).hexdigest()
