@@ -62,20 +62,18 @@ matrix: .venv/depload
 bench: .venv/depload
 	$(BIN)/python -m benchmarks $(BENCH)
 
-# The environment: with uv where there is one, else with venv and pip. The lock is complete, so pip is told not to look
-# for what it requires: it would take coverage[toml] for another package than the coverage that is pinned.
+# The environment: with uv where there is one, else with the uv of the lock, which pip brings.
 .venv/dependencies: requirements-dev.txt
 	@if [ -z "$(PYTHON)" ]; then echo "depload needs Python 3.10 to 3.13; give one with PYTHON=..." >&2; exit 1; fi
 	@echo "setting up .venv with $(PYTHON) ..."
 	@rm -rf .venv
-	@if command -v uv >/dev/null; then \
-	  uv venv --quiet --python "$$(command -v $(PYTHON))" .venv && \
-	  uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements-dev.txt; \
+	@if uv=$$(command -v uv); then \
+	  uv venv --quiet --python "$$(command -v $(PYTHON))" .venv; \
 	else \
-	  $(PYTHON) -m venv .venv && \
-	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --use-pep517 --require-hashes --no-deps \
-	    -r requirements-dev.txt; \
-	fi
+	  uv=$(BIN)/uv && $(PYTHON) -m venv .venv && \
+	  sed -n '/^uv==/,/[^\\]$$/p' $< >.venv/uv.txt && \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r .venv/uv.txt; \
+	fi && $$uv pip install --quiet --python $(BIN)/python --require-hashes -r $<
 	@touch $@
 
 # The tests run against the built wheel, not against src/.
