@@ -18,6 +18,8 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3.13 python3.10 python3 p
 BIN := .venv/bin
 SOURCES := $(shell find src -name '*.py' -o -name '*.json') pyproject.toml README.md
 
+# Each of two processes has one half, module after module, and takes from the other's when it is done.
+TWO := -n 2 --dist worksteal
 REPORTS := test-results.xml coverage.xml cov_html
 
 .PHONY: demo lab test ci lint types layers unit reports attack faults matrix bench lock clean
@@ -42,13 +44,13 @@ types: .venv/depload
 layers: .venv/depload
 	$(BIN)/lint-imports
 
-unit: .venv/depload
-	$(BIN)/python -m pytest $(or $(PYTEST),-n 2)
+unit: .venv/depload .venv/spark.jsa
+	$(BIN)/python -m pytest $(or $(PYTEST),$(TWO))
 
 # The same tests. pytest writes all three where tests fail too; none is left from before where it cannot even start.
-reports: .venv/depload
+reports: .venv/depload .venv/spark.jsa
 	@rm -rf $(REPORTS)
-	$(BIN)/python -m pytest --junit-xml=test-results.xml --cov --cov-report=xml --cov-report=html $(or $(PYTEST),-n 2)
+	$(BIN)/python -m pytest --junit-xml=test-results.xml --cov --cov-report=xml --cov-report=html $(or $(PYTEST),$(TWO))
 
 attack: .venv/depload
 	$(BIN)/python tests/attack/run.py $(ATTACK)
@@ -62,18 +64,21 @@ matrix: .venv/depload
 bench: .venv/depload
 	$(BIN)/python -m benchmarks $(BENCH)
 
-# The environment: with uv where there is one, else with the uv of the lock, which pip brings.
+# The environment: uv, or else pip, brings the uv of the lock, and that the rest. The index has pyspark as sources, and to
+# compress its jars once more takes longer than all the rest.
 .venv/dependencies: requirements-dev.txt
 	@if [ -z "$(PYTHON)" ]; then echo "depload needs Python 3.10 to 3.13; give one with PYTHON=..." >&2; exit 1; fi
 	@echo "setting up .venv with $(PYTHON) ..."
 	@rm -rf .venv
-	@if uv=$$(command -v uv); then \
-	  uv venv --quiet --python "$$(command -v $(PYTHON))" .venv; \
+	@if command -v uv >/dev/null; then \
+	  uv venv --quiet --python "$$(command -v $(PYTHON))" .venv && install="uv pip install --python $(BIN)/python"; \
 	else \
-	  uv=$(BIN)/uv && $(PYTHON) -m venv .venv && \
-	  sed -n '/^uv==/,/[^\\]$$/p' $< >.venv/uv.txt && \
-	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r .venv/uv.txt; \
-	fi && $$uv pip install --quiet --python $(BIN)/python --require-hashes -r $<
+	  $(PYTHON) -m venv .venv && install="$(BIN)/python -m pip install --disable-pip-version-check"; \
+	fi && \
+	sed -n '/^uv==/,/[^\\]$$/p' $< >.venv/uv.txt && \
+	$$install --quiet --require-hashes -r .venv/uv.txt
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes \
+	  --config-settings-package "pyspark:--build-option=--compression=stored" -r $<
 	@touch $@
 
 # The tests run against the built wheel, not against src/.
@@ -83,6 +88,11 @@ bench: .venv/depload
 	@$(BIN)/uv build --quiet --wheel --out-dir .venv/wheel --python $(BIN)/python .
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --reinstall .venv/wheel/*.whl
 	@touch $@
+
+# What makes the JVMs of the tests start in half the time.
+.venv/spark.jsa: .venv/dependencies | .venv/depload
+	@echo "keeping the classes of Spark ..."
+	@$(BIN)/python tests/jvm.py $@
 
 lock: .venv/dependencies
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-annotate --upgrade \
