@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from depload.local.embedded import DEFAULT_MASTER, spark_session
+from depload.local.embedded import spark_session
 
 CLASSES = Path(sys.prefix) / "spark.jsa"
 # Only the quick one of Java's two compilers: the other takes the cores that a short application starts on.
@@ -26,11 +26,12 @@ def keep_classes(file: Path) -> None:
     """Write the file; an empty one, which does no harm, where this Java writes none."""
     part = file.with_suffix(".part")
     keeping = {"spark.driver.defaultJavaOptions": f"{_QUICK} -XX:ArchiveClassesAtExit={part} -Xlog:disable"}
-    for master in (DEFAULT_MASTER, "local[2]"):  # what drivers use, and what executors do: both in one JVM
-        with spark_session(master, **keeping) as spark:
-            gateway = spark.sparkContext._gateway
-            spark.range(4).selectExpr("sum(id)").collect()
-            spark.sparkContext.parallelize(range(2), 2).map(str).collect()
+    with spark_session("local[2]", **keeping) as spark:  # one JVM that does what drivers do, and executors
+        from pyspark.sql.functions import udf
+
+        spark.range(4).select(udf(str, "string")("id")).collect()
+        spark.sparkContext.parallelize(range(2), 2).map(str).collect()
+        gateway = spark.sparkContext._gateway
     gateway.shutdown()
     gateway.proc.stdin.close()
     gateway.proc.wait()
