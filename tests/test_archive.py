@@ -50,6 +50,13 @@ def to(tmp_path: Path) -> Path:
 
 A = Member("a")
 NAME = "x" * 255
+
+
+def link(name: str, to: str) -> Member:
+    """A symbolic link, as Git makes it."""
+    return Member(name, to.encode(), mode=stat.S_IFLNK | 0o777)
+
+
 BOMB = Member("zeros", bytes(17 * MIB), zipfile.ZIP_DEFLATED)
 HOSTILE = {
     "parent": (zipped(Member("../evil")), "../evil", "leads out of the archive"),
@@ -68,6 +75,39 @@ HOSTILE = {
     "long path": (zipped(Member(f"{NAME}/" * 4 + "x")), f"{NAME}...", "over 1024 bytes long"),
     "deep path": (zipped(Member("d/" * 100 + "x")), "d/" * 100 + "x", "over 100 folders deep"),
     "symbolic link": (zipped(Member("a", mode=stat.S_IFLNK | 0o777)), "a", "symbolic link"),
+    "link to a file that is not there": (zipped(A, link("l", "b")), "l", "symbolic link to b, which is not in"),
+    "link to a file outside": (zipped(A, link("d/l", "../../etc/passwd")), "d/l", "leads out of the archive"),
+    "link by way of the outside": (zipped(A, link("l", "../source/a")), "l", "leads out of the archive"),
+    "link to an absolute path": (zipped(A, link("l", "/a")), "l", "leads out of the archive"),
+    "link to a drive": (zipped(A, link("l", "c:a")), "l", "leads out of the archive"),
+    "link by a backslash": (zipped(A, link("l", ".\\a")), "l", "leads out of the archive"),
+    "link to the archive itself": (zipped(A, link("l", ".")), "l", "leads out of the archive"),
+    "link to its own folder": (zipped(Member("d/a"), link("d/l", "../d")), "d/l", "a folder that holds links"),
+    "link to itself": (zipped(link("l", "l")), "l", "a link itself"),
+    "link to a link": (zipped(A, link("l", "m"), link("m", "a")), "l", "a link itself"),
+    "links in a circle": (zipped(link("l", "m"), link("m", "l")), "m", "a link itself"),
+    "link by way of a link": (zipped(Member("d/a"), link("l", "d"), link("m", "l/a")), "m", "not in the archive"),
+    "link to a folder with a link": (
+        zipped(Member("d/a"), link("d/e/l", "../a"), link("l", "d")),
+        "l",
+        "a folder that holds links",
+    ),
+    "link, and a member below it": (zipped(Member("d/a"), link("l", "d"), Member("l/b")), "l/b", "both a file and"),
+    "link to a folder, and one where case counts": (
+        zipped(Member("d/a"), link("l", "d"), Member("L/b")),
+        "L/b",
+        "only case or Unicode form",
+    ),
+    "link without content": (zipped(A, link("l", "")), "l", "leads nowhere"),
+    "link with a control character": (zipped(A, link("l", "a\n")), "l", "leads out of the archive"),
+    "link that is not UTF-8": (zipped(A, Member("l", b"\xff", mode=stat.S_IFLNK)), "l", "leads nowhere"),
+    "link whose content is a lie": (zipped(A, Member("l", b"a", crc=1, mode=stat.S_IFLNK)), "l", "leads nowhere"),
+    "link of endless content": (zipped(A, link("l", "./" * 999 + "a")), "l", "leads nowhere"),
+    "link that makes a long path": (
+        zipped(Member("d/" + "e/" * 60 + "x"), link("f/" * 60 + "l", "../" * 60 + "d")),
+        "f/" * 60 + "l/" + "e/" * 60 + "x",
+        "over 100 folders deep",
+    ),
     "link by a folder's name": (zipped(Member("a/", b"", mode=stat.S_IFLNK)), "a/", "symbolic link"),
     "named pipe": (zipped(Member("a", mode=stat.S_IFIFO)), "a", "named pipe"),
     "device": (zipped(Member("a", mode=stat.S_IFBLK)), "a", "a device"),
@@ -271,6 +311,72 @@ def test_a_member_that_ends_just_after_a_piece_is_extracted_whole(tmp_path: Path
     files = {str(size): bytes(size) for size in range(archive._CHUNK, archive._CHUNK + 300, 20)}
     extract(saved(tmp_path, ordinary(files)), to)
     assert files_below(to) == files
+
+
+LINKS = {
+    "to a file": ([link("l", "d/a")], {"l"}),
+    "out of a folder": ([link("e/l", "../d/./a")], {"e/l"}),
+    "to a folder": ([link("l", "d")], {"l/a", "l/e/b"}),
+    "to a folder, with a slash": ([link("e/l", "../d/e/")], {"e/l/b"}),
+    "two to one": ([link("l", "d/a"), link("m", "d/a")], {"l", "m"}),
+    "by bsdtar": ([link("./l", "d/e/b")], {"l"}),
+}
+
+
+@pytest.mark.parametrize(("links", "made"), LINKS.values(), ids=LINKS)
+def test_a_link_to_what_is_in_the_archive_becomes_a_copy_of_that(
+    links: list[Member], made: set[str], tmp_path: Path, to: Path
+) -> None:
+    members = [Member("d/", b""), Member("d/a", b"a", mode=0o100755), Member("d/e/b", b"b", method=8)]
+    path = saved(tmp_path, zipped(*links, *members))
+    assert inspect(path) == ()
+    left = extract(path, to)
+    found = files_below(to)
+    assert found.keys() == {"d/a", "d/e/b"} | made
+    assert all(found[name] == (b"b" if name.endswith("b") or links[0].data == b"d/e/b" else b"a") for name in made)
+    assert not any(file.is_symlink() for file in to.rglob("*"))
+    assert archive._RATIO_FLOOR - left.size == sum(map(len, found.values())), "copies count"
+    assert os.access(to / "d" / "a", os.X_OK)
+
+
+def test_a_link_to_an_empty_folder_becomes_one(tmp_path: Path, to: Path) -> None:
+    extract(saved(tmp_path, zipped(Member("d/", b""), link("l", "d"))), to)
+    assert sorted(path.name for path in to.iterdir() if path.is_dir()) == ["d", "l"]
+
+
+@pytest.mark.parametrize(
+    ("limits", "what"),
+    [
+        (Limits(members=60), "with what its links lead to it has 87 members; the limit is 60"),
+        (Limits(size=100), "unpacks to 80,000 bytes"),
+        (Limits(ratio=1), "Limits.ratio"),
+    ],
+)
+def test_what_links_stand_for_counts_as_if_it_were_there(
+    limits: Limits, what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archive, "_RATIO_FLOOR", 100)
+    files = [Member(f"d/{number}", bytes(1000), method=8) for number in range(10)]
+    faults = inspect(saved(tmp_path, zipped(*files, *(link(f"l{number}", "d") for number in range(7)))), limits)
+    assert any(what in fault.what for fault in faults), faults
+
+
+def test_links_to_a_large_folder_are_refused_before_their_copies_fill_the_memory(tmp_path: Path) -> None:
+    files = [Member(f"d/{number}", b"") for number in range(500)]
+    path = saved(tmp_path, zipped(*files, *(link(f"l{number}", "d") for number in range(400))))
+    tracemalloc.start()
+    try:
+        (fault,) = inspect(path, Limits(members=1000))
+        assert "with what its links lead to it has 200,900 members" in fault.what
+        assert tracemalloc.get_traced_memory()[1] < 4 * MIB
+    finally:
+        tracemalloc.stop()
+
+
+def test_in_a_wheel_a_link_is_a_fault_wherever_it_leads(tmp_path: Path) -> None:
+    path = saved(tmp_path, zipped(A, link("l", "a")))
+    assert inspect(path) == ()
+    assert [fault.where for fault in inspect(path, links=False)] == ["l"]
 
 
 @pytest.mark.parametrize(

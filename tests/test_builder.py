@@ -115,6 +115,10 @@ BACKENDS: dict[str, Files] = {
             """,
         "acme/__init__.py": CODE,
     },
+    "poetry, which does not say so": {
+        "pyproject.toml": '[tool.poetry]\nname = "acme"\nversion = "1.0"\ndescription = "x"\nauthors = []\n',
+        "acme/__init__.py": CODE,
+    },
     "pdm": {"pyproject.toml": pyproject("pdm-backend", "pdm.backend"), "src/acme/__init__.py": CODE},
     "uv": {"pyproject.toml": pyproject("uv_build", "uv_build"), "src/acme/__init__.py": CODE},
     "a backend of its own": project("acme"),
@@ -383,6 +387,15 @@ def test_a_build_that_fails_says_which_and_shows_the_last_lines(case: str, tmp_p
     assert len(str(raised.value).splitlines()) < 35
 
 
+def test_an_sdist_that_does_not_build_is_not_the_users_to_mend(tmp_path: Path) -> None:
+    sdist = tmp_path / "acme-1.0.tar.gz"
+    with tarfile.open(sdist, "w:gz") as opened:
+        opened.add(write_files(tmp_path / "acme-1.0", _backend("raise ValueError('the reason')")), "acme-1.0")
+    with pytest.raises(BuildError, match="could not be built; ask for a version that has a wheel") as raised:
+        build([Buildable(sdist, "acme 1.0")], Target.running(), options=OFFLINE, to=tmp_path / "work")
+    assert "the reason" in raised.value.output
+
+
 def test_passwords_in_what_a_backend_prints_are_masked(tmp_path: Path) -> None:
     options = IndexOptions(index_url="http://me:hidden@127.0.0.1:9/simple", no_index=True)
     with pytest.raises(BuildError) as raised:
@@ -476,6 +489,8 @@ def test_the_remedy_for_a_version_that_only_git_knows_works(tmp_path: Path, monk
             "pyproject.toml": '[build-system]\nrequires = ["poetry-core"]\nbuild-backend = "poetry.core.masonry.api"\n'
             "[tool.poetry]\npackage-mode = false\n"
         },
+        {"pyproject.toml": "[tool.poetry]\npackage-mode = false\n", "main.py": ""},
+        {"pyproject.toml": pyproject("hatchling", "hatchling.build"), "jobs.py": ""},
     ],
 )
 def test_a_project_that_names_no_packages_is_told_how_to(files: Files, tmp_path: Path) -> None:

@@ -450,7 +450,7 @@ def test_beside_a_project_only_requirements_txt_counts(tmp_path: Path) -> None:
     assert not found.warnings
 
 
-@pytest.mark.parametrize("name", ["Pipfile", "poetry.lock", "environment.yml"])
+@pytest.mark.parametrize("name", ["Pipfile", "poetry.lock", "environment.yml", "requirements.in"])
 def test_a_list_that_is_not_read_is_a_warning_where_modules_may_need_it(name: str, tmp_path: Path) -> None:
     alone = detected(tmp_path, {"a.py": MODULE, name: ""})
     assert [warning.partition(":")[0] for warning in alone.warnings] == [name]
@@ -473,8 +473,8 @@ def test_a_list_that_is_not_read_is_a_warning_where_modules_may_need_it(name: st
         ({"Pipfile": "", "Pipfile.lock": ""}, "Pipfile (pipenv's list is not read"),
         ({"__MACOSX/._x": b""}, "passed over: __MACOSX (macOS metadata)"),
         ({f"{at}.csv": "" for at in range(9)}, "and 4 more"),
-        ({"model-2.tar.gz": tar_gz({"model/weights": "0101"})}, "model-2.tar.gz (not Python)"),
-        ({"broken-2.tar.gz": b"\x1f\x8bnothing"}, "broken-2.tar.gz (not Python)"),
+        ({"model-2.tar.gz": tar_gz({"model/weights": "0101"})}, "model-2.tar.gz (no sdist, and"),
+        ({"broken-2.tar.gz": b"\x1f\x8bnothing"}, "broken-2.tar.gz (no sdist, and"),
     ],
 )
 def test_a_source_without_anything_to_make_wheels_of_says_what_it_has(

@@ -360,8 +360,12 @@ def test_includes_that_double_at_each_level_are_read_in_no_time(root: Path) -> N
 # --- what is refused ------------------------------------------------------------------------------
 
 REFUSED: list[tuple[str, int, str]] = [
-    ("-e ./pkg", 1, "an editable install cannot travel to workers; write its ./path"),
-    ("a\n--editable=git+https://h/o/n#egg=n", 2, "editable"),
+    ("-e ./pkg", 1, "an editable install cannot travel to workers; write ./pkg without -e"),
+    ("-e .[spark,tests]", 1, "write .[spark,tests] without -e"),
+    ("--editable pkg", 1, "write ./pkg without -e"),
+    ("-e 'my pkg'", 1, "write its ./path without -e"),
+    ("a\n--editable=git+https://h/o/n#egg=n", 2, "take -e away, and put a wheel into the source, or write name @ the archive"),
+    ("six==${DEPLOAD_UNSET}", 1, "the variable DEPLOAD_UNSET is not set where this is converted"),
     ("git+https://h/o/n.git@v1", 1, "archive/<commit>.zip"),
     ("git+ssh://git@h/o/n.git", 1, "version control"),
     ("git@github.com:o/n.git", 1, "version control"),

@@ -62,6 +62,10 @@ SPECIAL = {
 }
 
 
+def _link(name: str, to: str) -> Member:
+    return Member(name, to.encode(), mode=stat.S_IFLNK | 0o777)
+
+
 def _zip64(size: int, packed: int, at: int) -> bytes:
     """A member whose sizes and place are in a zip64 extra field, as 64 bits."""
     body = Member("a").local()
@@ -119,6 +123,20 @@ ARCHIVE: dict[str, Input] = {
         for end in ("", "/")
     },
     "a link, and a member below it": zipped(Member("l", b"/etc", mode=stat.S_IFLNK | 0o777), Member("l/passwd")),
+    **{
+        f"a link to {to[:20]!a}": zipped(Member("a", b"1"), Member("d/b", b"2"), _link("d/l", to), _link("m", "d/b"))
+        for to in (*TRAVERSALS, "../a", "..", ".", "b", "l", "../m", "../d", "b/", "", "../../", "/proc/self/environ")
+    },
+    "links to folders of links": zipped(
+        Member("0/a"), *(_link(f"{level}/{copy}", f"../{level - 1}") for level in range(1, 30) for copy in range(9))
+    ),
+    "many links to a large folder": lambda: zipped(
+        *(Member(f"d/{at}", b"") for at in range(3000)), *(_link(f"l{at}", "d") for at in range(3000))
+    ),
+    "many links to a large file": lambda: zipped(
+        Member("a", bytes(15 * MIB), DEFLATED), *(_link(f"l{at}", "a") for at in range(3000))
+    ),
+    "a link to a folder, and a member below it": zipped(Member("d/a"), _link("l", "d"), Member("l/a")),
     "setuid and setgid": zipped(Member("x", mode=0o106755)),
     **{
         f"compression {method}": zipped(Member("a", method=method))

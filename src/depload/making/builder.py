@@ -47,9 +47,10 @@ _REMEDIES = {
         "SETUPTOOLS_SCM_PRETEND_VERSION=1.2.3 (setuptools-scm, hatch-vcs), PBR_VERSION (pbr), PDM_BUILD_SCM_VERSION "
         "(pdm) or POETRY_DYNAMIC_VERSIONING_BYPASS (poetry), or hand over the project's sdist or wheel"
     ),
-    r"Multiple top-level (?:packages|modules) discovered|package-mode|non-package mode": (
-        "it does not say what its packages are: name them (for setuptools in [tool.setuptools] of its pyproject.toml), "
-        "or hand over its modules without pyproject.toml beside a requirements.txt"
+    r"Multiple top-level (?:packages|modules) discovered|package-mode|non-package mode|which files to ship": (
+        "it does not say what its packages are: name them in its pyproject.toml (setuptools: [tool.setuptools], hatchling: "
+        "[tool.hatch.build.targets.wheel], poetry: [tool.poetry] packages), or hand over its modules without "
+        "pyproject.toml beside a requirements.txt"
     ),
     r"File too large|SIGXFSZ|signal: 25": (
         "it wrote a file larger than it may: give it more with --build-disk, or put a ready wheel of it into the source"
@@ -59,6 +60,9 @@ _REMEDIES = {
         "ready wheel of the project into the source"
     ),
 }
+_REMEDY_OF_SDISTS = (
+    "ask for a version that has a wheel for the target (newer ones often do), or put a ready wheel of it into the source"
+)
 _ENVIRONMENT = re.compile(r"/\S+/(?:builds-v0/\.tmp\w+|pip-build-env-\w+/\w+)/lib/python[\d.]+/site-packages/")
 _NOISE = re.compile(r"^(?:error: Failed to build|hint: Build failures usually|warning: )")
 
@@ -122,7 +126,7 @@ def _build(project: Buildable, tool: Sequence[str], way: Way, work: Path) -> Pat
     found = sorted(out.glob("*.whl"))
     if done.code or len(found) != 1:
         said = done.said.replace(str(source), project.label)
-        raise way.explained(tools.unreachable(said) or _failed(project.label, said))
+        raise way.explained(tools.unreachable(said) or _failed(project, said))
     return found[0]
 
 
@@ -134,9 +138,16 @@ def _copy(project: Buildable, to: Path) -> None:
         shutil.copytree(project.path, to, ignore=left_out, symlinks=True)
         if not any((to / name).exists() for name in ("pyproject.toml", "setup.py")):  # only a setup.cfg
             (to / "setup.py").write_text("from setuptools import setup\n\nsetup()\n")
+        if layouts.only_poetry_builds(to):
+            with (to / "pyproject.toml").open("a", encoding="utf-8") as file:
+                file.write(_POETRY)
     except OSError as error:
         reason = error.strerror or str(error)
         raise SourceError(f"{project.label} cannot be copied to where it is built: {reason}") from error
+
+
+# Without it PEP 517 means setuptools, which reads nothing of Poetry's and makes a wheel without name and dependencies.
+_POETRY = '\n\n[build-system]\nrequires = ["poetry-core"]\nbuild-backend = "poetry.core.masonry.api"\n'
 
 
 def _is_left_out(entry: Path, *, at_top: bool) -> bool:
@@ -198,11 +209,12 @@ def described() -> str:
     return tools.described("uv" if tools.uv() else "pip")
 
 
-def _failed(label: str, said: str) -> BuildError:
+def _failed(project: Buildable, said: str) -> BuildError:
     lines = [line for line in _ENVIRONMENT.sub("", said).splitlines() if line.strip() and not _NOISE.match(line)]
     remedy = next((remedy for pattern, remedy in _REMEDIES.items() if re.search(pattern, said, re.IGNORECASE)), "")
     most = _LAST_LINES_WITH_REMEDY if remedy else _LAST_LINES
-    return BuildError(label, redact("\n".join(lines[-most:])), remedy)
+    usual = "" if project.path.is_dir() else _REMEDY_OF_SDISTS
+    return BuildError(project.label, redact("\n".join(lines[-most:])), remedy or usual)
 
 
 # --- loose modules --------------------------------------------------------------------------------------------------

@@ -187,8 +187,8 @@ class _Walk:
             self.roots.append(Root("modules", file.name, file.parent, self.place.top, (file,)))
         elif file.suffix in (".txt", ".in"):
             self._add("requirements", file)
-        else:
-            self._take(file)
+        elif not self._take(file):
+            self._ignore(file, layouts.no_source(file))
 
     def nothing(self) -> str:
         """Why there are no roots."""

@@ -44,6 +44,7 @@ UNREAD_LISTS = {
     "poetry.lock": "poetry",
     "uv.lock": "uv",
     "pdm.lock": "pdm",
+    "requirements.in": "pip-tools",
     "environment.yml": "conda",
     "environment.yaml": "conda",
     "conda.yml": "conda",
@@ -89,6 +90,8 @@ def _junk_folder(folder: Path) -> str | None:
 
 def no_source(file: Path) -> str:
     """Why a lone file is nothing to make a wheel of."""
+    if file.name.endswith((".tar.gz", ".tgz")):
+        return "no sdist, and nothing else is read as a .tar.gz; make a zip of what it holds"
     return "a notebook; only .py modules can be imported" if file.suffix == ".ipynb" else "not Python"
 
 
@@ -147,6 +150,14 @@ def is_project(folder: Path) -> bool:
     if _is_file(folder / "setup.cfg"):
         return bool(re.search(r"(?m)^\[metadata\]", _text(folder / "setup.cfg")))
     return False
+
+
+def only_poetry_builds(folder: Path) -> bool:
+    """Whether a project is described in Poetry's own words alone, and does not say that Poetry builds it."""
+    if not _is_file(folder / "pyproject.toml") or _is_file(folder / "setup.py"):
+        return False
+    data = _toml(folder / "pyproject.toml")
+    return "poetry" in _table(data, "tool") and not {"project", "build-system"} & data.keys()
 
 
 def _is_file(path: Path) -> bool:

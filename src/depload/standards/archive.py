@@ -8,6 +8,7 @@ member is judged before a byte is written, and unpacked without trust in its hea
 
 from __future__ import annotations
 
+import copy
 import errno
 import os
 import re
@@ -22,6 +23,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from depload.errors import ArchiveError, Fault, StoreError
+from depload.standards.links import LONGEST, Tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -78,14 +80,15 @@ class _Archive(NamedTuple):
     members: list[zipfile.ZipInfo]
 
 
-def inspect(path: Path, limits: Limits = _DEFAULT) -> tuple[Fault, ...]:
+def inspect(path: Path, limits: Limits = _DEFAULT, *, links: bool = True) -> tuple[Fault, ...]:
     """Every reason why ``path`` may not be extracted; nothing is written.
 
-    Wrong checksums and sizes show only when members are unpacked, in ``extract``.
+    Wrong checksums and sizes show only when members are unpacked, in ``extract``. Without ``links`` even those are a
+    fault that lead to what is in the archive: in a wheel they are, for installers write them as files of text.
     """
     try:
         with _opened(path, limits) as archive:
-            return tuple(_faults(archive, limits))
+            return tuple(_judged(archive, limits, links=links)[1])
     except _DamageError as damage:
         return (Fault("", str(damage)),)
 
@@ -106,6 +109,8 @@ def hostile(path: Path, limits: Limits = _DEFAULT) -> tuple[Fault, ...]:
 def extract(path: Path, to: Path, limits: Limits = _DEFAULT) -> Limits:
     """Extract ``path`` into ``to``, a directory that is empty or not there yet: every member, or nothing.
 
+    Where a link leads to a file or folder of the archive a copy of that is written, see ``standards.links``.
+
     Returns what is left of ``limits`` for the zips inside, so that a zip of zips may not ask for more than one zip may.
 
     Raises:
@@ -114,10 +119,11 @@ def extract(path: Path, to: Path, limits: Limits = _DEFAULT) -> Limits:
     """
     try:
         with _opened(path, limits) as archive:
-            _refuse(path, _faults(archive, limits))
+            whole, faults = _judged(archive, limits, links=True)
+            _refuse(path, faults)
             with _storing(to), _all_or_nothing(to):
-                _refuse(path, list(_extracted(archive, to)))
-            return _left(archive, limits)
+                _refuse(path, list(_extracted(whole, to)))
+            return _left(whole, limits)
     except _DamageError as damage:
         raise ArchiveError(str(path), [Fault("", str(damage))]) from damage
 
@@ -278,15 +284,23 @@ def _looks_like(head: bytes) -> str:
 # --- judging the members --------------------------------------------------------------------------
 
 
-def _faults(archive: _Archive, limits: Limits) -> list[Fault]:
-    members = archive.members
-    unsafe = {id(member): what for member in members if (what := _unsafe(member))}
+def _judged(archive: _Archive, limits: Limits, *, links: bool) -> tuple[_Archive, list[Fault]]:
+    """Every fault of the archive, and the archive with other members in the place of its links."""
+    unsafe = {id(member): what for member in archive.members if (what := _unsafe(member))}
+    safe = [member for member in archive.members if id(member) not in unsafe]
+    followed, lost = _followed(archive, safe, limits.members) if links and any(map(_is_link, safe)) else ({}, {})
     faults = []
-    for member in members:
-        said = (unsafe.get(id(member)), *(rule(member) for rule in _RULES))
+    for member in archive.members:
+        special = None if id(member) in followed else lost.get(id(member)) or _special(member)
+        said = (unsafe.get(id(member)), special, *(rule(member) for rule in _RULES))
         faults += [_fault(member, what) for what in said if what]
-    faults += _collisions((member for member in members if id(member) not in unsafe), limits.members)
-    return [*faults, *_misplaced(archive), *_excessive(archive, limits)]
+    faults += [*_collisions(safe, limits.members), *_misplaced(archive)]
+    whole = archive._replace(members=[one for each in archive.members for one in followed.get(id(each), [each])])
+    if followed and not faults:
+        copies = [one for ones in followed.values() for one in ones]
+        faults += [_fault(one, what) for one in copies if (what := _unsafe(one))]
+        faults += _collisions(whole.members, limits.members)
+    return whole, [*faults, *_excessive(whole, limits)]
 
 
 def _shown(name: str) -> str:
@@ -369,7 +383,52 @@ def _packed_otherwise(member: zipfile.ZipInfo) -> str | None:
     return None
 
 
-_RULES: tuple[Callable[[zipfile.ZipInfo], str | None], ...] = (_special, _encrypted, _packed_otherwise)
+_RULES: tuple[Callable[[zipfile.ZipInfo], str | None], ...] = (_encrypted, _packed_otherwise)
+
+
+def _is_link(member: zipfile.ZipInfo) -> bool:
+    mode = member.external_attr >> 16
+    return stat.S_ISLNK(mode) and mode != _UNSET_BY_MAVEN and not _is_folder(member)
+
+
+def _followed(
+    archive: _Archive, members: Iterable[zipfile.ZipInfo], most: int
+) -> tuple[dict[int, list[zipfile.ZipInfo]], dict[int, str]]:
+    """By the ``id`` of each link: the members that stand in its place, or why there are none."""
+    paths = {"/".join(_parts(member.filename)): member for member in members}
+    links = {path: member for path, member in paths.items() if _is_link(member)}
+    targets = {path: _target(archive, member) for path, member in links.items()}
+    tree = Tree((path for path in paths if path not in links), targets)
+    lost = {path: why for path in links if (why := tree.why_not(path))}
+    kept = [path for path in links if path not in lost]
+    if (count := len(paths) - len(kept) + tree.count(kept)) > most:
+        raise _DamageError(f"with what its links lead to it has {count:,} members; the limit is {most:,} (Limits.members)")
+    return (
+        {id(links[path]): [_renamed(paths[of], to) for to, of in tree.copies(path)] for path in kept},
+        {id(links[path]): _lost(targets[path], why) for path, why in lost.items()},
+    )
+
+
+def _lost(target: str, why: str) -> str:
+    shown = f" to {_shown(target)}" if target else ""
+    return f"it is a symbolic link{shown}, {why}; put a copy of what it leads to in its place"
+
+
+def _renamed(member: zipfile.ZipInfo, path: str) -> zipfile.ZipInfo:
+    """The same data under another path."""
+    other = copy.copy(member)
+    other.filename = f"{path}/" if _is_folder(member) else path
+    return other
+
+
+def _target(archive: _Archive, member: zipfile.ZipInfo) -> str:
+    """What a link leads to, as its content says; nothing where that cannot be read."""
+    if member.file_size > LONGEST or any(rule(member) for rule in _RULES):
+        return ""
+    try:
+        return b"".join(_content(archive, member)).decode()
+    except (_DamageError, UnicodeDecodeError):
+        return ""
 
 
 def _folded(part: str) -> str:

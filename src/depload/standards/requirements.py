@@ -54,6 +54,10 @@ _BYTE_ORDER_MARKS = (
 # Python's own inventions; decoding some of them takes quadratic time.
 _NO_CHARACTER_SETS = ("idna", "punycode", "raw-unicode-escape", "undefined", "unicode-escape")
 _SAVE_AS = "save the file as UTF-8, or say its encoding in the first line: # -*- coding: latin-1 -*-"
+_INSTEAD_OF_VCS = (
+    "put a wheel into the source, or write name @ the archive of that commit, such as "
+    "https://host/owner/name/archive/<commit>.zip"
+)
 _CODING = re.compile(rb"coding[:=]\s*([-\w.]+)")
 _COMMENT = re.compile(r"(?:^|(?<=\s))#.*")
 _VARIABLE = re.compile(r"\$\{([A-Z0-9_]+)\}")
@@ -378,18 +382,16 @@ def _split(text: str) -> tuple[str, list[tuple[str, str]]]:
         raise _RefusedError("a quotation mark is not closed") from error
     stray = _OPTIONS.parse_args(words, values)[1]
     given: list[tuple[str, str]] = values.given
-    if why := _misplaced(body, [name for name, _ in given], stray):
+    if why := _misplaced(body, given, stray):
         raise _RefusedError(why)
     return body, given
 
 
-def _misplaced(body: str, options: list[str], stray: list[str]) -> str | None:
+def _misplaced(body: str, given: list[tuple[str, str]], stray: list[str]) -> str | None:
     """Why these options may not stand on this line, or None."""
+    options = [name for name, _ in given]
     rules = (
-        (
-            "editable" in options,
-            "an editable install cannot travel to workers; write its ./path without -e, or a wheel's",
-        ),
+        ("editable" in options, f"an editable install cannot travel to workers; {_instead_of_editable(given)}"),
         ("build" in options, "no option can be passed to one package's build; put a ready wheel of it into the source"),
         (stray, "pip ignores words behind an option; write one requirement or option a line"),
         (body and set(options) - {"hash"}, "pip ignores this option behind a requirement; give it a line of its own"),
@@ -400,6 +402,17 @@ def _misplaced(body: str, options: list[str], stray: list[str]) -> str | None:
         ),
     )
     return next((why for broken, why in rules if broken), None)
+
+
+def _instead_of_editable(given: list[tuple[str, str]]) -> str:
+    """What to write where a line has ``-e``; only a plain path is repeated, as anything else may hold secrets."""
+    path = next((value for name, value in given if name == "editable"), "")
+    if _VCS.match(path):
+        return f"take -e away, and {_INSTEAD_OF_VCS}"
+    if not re.fullmatch(r"[\w./-]+(?:\[[\w.,-]+\])?", path):
+        return "write its ./path without -e, or a wheel's"
+    path = path if path.startswith(".") else f"./{path}"
+    return f"write {path} without -e, if that is in the source, else put a wheel of it there"
 
 
 def _checked_option(name: str, value: str, entry: _Entry) -> str:
@@ -514,10 +527,7 @@ def _line(body: str, hashes: list[str], entry: _Entry) -> Line:
         raise _RefusedError(f"a requirement of more than {_LONGEST_REQUIREMENT} characters is not read")
     reference = _reference(body)
     if _VCS.match(body) or (reference and _VCS.match(reference.url)):
-        raise _RefusedError(
-            "wheels are made where that version control program may be missing; put a wheel into the source, or write "
-            "name @ the archive of that commit, such as https://host/owner/name/archive/<commit>.zip"
-        )
+        raise _RefusedError(f"wheels are made where that version control program may be missing; {_INSTEAD_OF_VCS}")
     if reference:
         reference = _local(reference, entry) if _is_local(reference.url) else _remote(reference)
         marker = f" ; {reference.marker}" if reference.marker else ""
@@ -548,6 +558,8 @@ def _requirement(text: str) -> Requirement:
 
 def _hint(text: str, explanation: str) -> str:
     """What could be meant, or what packaging says where it does not quote the line."""
+    if unset := _VARIABLE.search(text):
+        return f"; the variable {unset[1]} is not set where this is converted"
     if "@" not in text and _SINGLE_EQUALS.search(text.partition(";")[0]):
         return "; = is not an operator, write =="
     return f": {explanation.splitlines()[0]}" if explanation.startswith("Expected") else ""

@@ -173,7 +173,7 @@ def faults(path: Path, target: Target | None = None) -> tuple[Fault, ...]:
 
 
 def _unsafe(path: Path) -> tuple[Fault, ...]:
-    return tuple(Fault(_shown(path.name), str(fault)) for fault in archive.inspect(path))
+    return tuple(Fault(_shown(path.name), str(fault)) for fault in archive.inspect(path, links=False))
 
 
 def _refuse_hostile(path: Path) -> None:
