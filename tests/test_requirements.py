@@ -364,7 +364,7 @@ REFUSED: list[tuple[str, int, str]] = [
     ("-e .[spark,tests]", 1, "write .[spark,tests] without -e"),
     ("--editable pkg", 1, "write ./pkg without -e"),
     ("-e 'my pkg'", 1, "write its ./path without -e"),
-    ("a\n--editable=git+https://h/o/n#egg=n", 2, "take -e away, and put a wheel into the source, or write name @ the archive"),
+    ("a\n--editable=git+https://h/o/n#egg=n", 2, "take -e away, and put a wheel into the source"),
     ("six==${DEPLOAD_UNSET}", 1, "the variable DEPLOAD_UNSET is not set where this is converted"),
     ("git+https://h/o/n.git@v1", 1, "archive/<commit>.zip"),
     ("git+ssh://git@h/o/n.git", 1, "version control"),

@@ -48,9 +48,9 @@ _REMEDIES = {
         "(pdm) or POETRY_DYNAMIC_VERSIONING_BYPASS (poetry), or hand over the project's sdist or wheel"
     ),
     r"Multiple top-level (?:packages|modules) discovered|package-mode|non-package mode|which files to ship": (
-        "it does not say what its packages are: name them in its pyproject.toml (setuptools: [tool.setuptools], hatchling: "
-        "[tool.hatch.build.targets.wheel], poetry: [tool.poetry] packages), or hand over its modules without "
-        "pyproject.toml beside a requirements.txt"
+        "it does not say what its packages are: name them in its pyproject.toml (setuptools: [tool.setuptools], "
+        "hatchling: [tool.hatch.build.targets.wheel], poetry: [tool.poetry] packages), or hand over its modules "
+        "without pyproject.toml beside a requirements.txt"
     ),
     r"File too large|SIGXFSZ|signal: 25": (
         "it wrote a file larger than it may: give it more with --build-disk, or put a ready wheel of it into the source"
@@ -61,7 +61,8 @@ _REMEDIES = {
     ),
 }
 _REMEDY_OF_SDISTS = (
-    "ask for a version that has a wheel for the target (newer ones often do), or put a ready wheel of it into the source"
+    "ask for a version that has a wheel for the target, as newer ones often do, or put a ready wheel of it into the "
+    "source"
 )
 _ENVIRONMENT = re.compile(r"/\S+/(?:builds-v0/\.tmp\w+|pip-build-env-\w+/\w+)/lib/python[\d.]+/site-packages/")
 _NOISE = re.compile(r"^(?:error: Failed to build|hint: Build failures usually|warning: )")

@@ -402,7 +402,8 @@ def _followed(
     lost = {path: why for path in links if (why := tree.why_not(path))}
     kept = [path for path in links if path not in lost]
     if (count := len(paths) - len(kept) + tree.count(kept)) > most:
-        raise _DamageError(f"with what its links lead to it has {count:,} members; the limit is {most:,} (Limits.members)")
+        limit = f"the limit is {most:,} (Limits.members)"
+        raise _DamageError(f"with what its links lead to it has {count:,} members; {limit}")
     return (
         {id(links[path]): [_renamed(paths[of], to) for to, of in tree.copies(path)] for path in kept},
         {id(links[path]): _lost(targets[path], why) for path, why in lost.items()},
