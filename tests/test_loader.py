@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import packaging
 import pytest
 
 from conftest import OFFLINE, make_wheel, run_on_spark, run_python, write_files
@@ -405,6 +406,58 @@ def test_a_module_imported_before_in_another_version_is_named_with_the_remedy(
     assert "restart the Python process, and load first" in str(raised.value)
     assert sys.path == before
     del sys.modules["earlier"]
+
+
+def a_packaging(version: str) -> tuple[str, dict[str, str]]:
+    """The packaging that is installed, as another version."""
+    folder = Path(packaging.__file__).parent
+    files = {f"packaging/{file.name}": file.read_text("utf-8") for file in folder.glob("*.py")}
+    return version, {**files, "packaging/__init__.py": f"__version__ = {version!r}\n"}
+
+
+def test_another_packaging_than_the_one_depload_stands_on_is_no_conflict(published: Callable[..., Converted]) -> None:
+    answer = run_python(
+        """
+        import json, sys
+        import depload
+        before = depload.Target.of("3.12")
+        with depload.load(sys.argv[1]) as loaded:
+            from packaging import __version__ as inside, version
+            depload.verify(sys.argv[1])
+            same = depload.Target.of("3.12") == before
+        print(json.dumps([inside, version.__file__.startswith(loaded.site), same]))
+        """,
+        published(packaging=a_packaging("99.0")).path,
+    )
+    assert answer == ["99.0", True, True]
+
+
+@pytest.mark.parametrize(
+    ("held", "version"),
+    [
+        ("import packaging", "99.0"),
+        ("from packaging.version import Version", "99.0"),
+        ("from packaging import utils", "99.0"),
+        ("from packaging import version; mine = version.Version('1'); del version", "99.0"),
+        ("", "21.2"),
+    ],
+)
+def test_a_packaging_that_the_users_code_holds_or_that_is_too_old_is_a_conflict_as_any_other(
+    held: str, version: str, published: Callable[..., Converted]
+) -> None:
+    answer = run_python(
+        f"""
+        import json, sys
+        import depload
+        {held}
+        try:
+            depload.load(sys.argv[1])
+        except depload.DeploadError as error:
+            print(json.dumps([type(error).__name__, error.conflicts[0][0]]))
+        """,
+        published(packaging=a_packaging(version)).path,
+    )
+    assert answer == ["AlreadyImportedError", "packaging"]
 
 
 def test_a_name_that_the_driver_cannot_import_is_named_with_its_reason(published: Callable[..., Converted]) -> None:

@@ -22,7 +22,7 @@ from depload.errors import (
     TargetMismatchError,
     WheelhouseConflictError,
 )
-from depload.loading import delivery, sessions
+from depload.loading import apart, delivery, sessions
 from depload.loading.delivery import PROCESS, SHARED
 from depload.published import runs
 from depload.reporting.report import Process, Report
@@ -376,6 +376,8 @@ def _refuse_disagreement(manifest: Manifest, others: Sequence[Manifest]) -> None
 
 
 def _refuse_imported(manifest: Manifest) -> None:
+    for brought in (wheel.version for wheel in manifest.wheels if wheel.name == "packaging"):
+        apart.let_go(brought)
     conflicts = []
     for wheel in manifest.wheels:
         for name in wheel.names:

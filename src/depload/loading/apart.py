@@ -1,0 +1,52 @@
+"""``packaging``, on which depload stands, kept apart from the one that a wheelhouse brings.
+
+depload imports it before it can tell whether a wheelhouse fits. Left in ``sys.modules`` it would be a conflict with
+every wheelhouse that brings another version, and nobody could have called ``load`` any earlier.
+"""
+
+from __future__ import annotations
+
+import sys
+from types import FunctionType, ModuleType
+from typing import TYPE_CHECKING, Any
+
+from packaging.version import Version
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_NAME, _OURS = "packaging", "depload"
+_OLDEST = Version("21.3")  # that depload works with, as pyproject.toml says
+
+
+def let_go(version: str) -> None:
+    """Take ``packaging`` out of ``sys.modules`` for another version, if no module but depload's holds anything of it.
+
+    depload goes on with what it has, and what it imports from now on takes ``version``, as everybody else does; so one
+    that is too old for it is left to be a conflict.
+    """
+    if Version(version) < _OLDEST:
+        return
+    own = {name: module for name, module in [*sys.modules.items()] if _is_of(name, _NAME)}
+    things = {id(thing) for module in own.values() for thing in (module, *_defined(module))}
+    others = [module for name, module in [*sys.modules.items()] if not _is_of(name, _NAME) and not _is_of(name, _OURS)]
+    if not any(_holds(module, things) for module in others):
+        for name in own:
+            sys.modules.pop(name, None)
+
+
+def _is_of(name: str, package: str) -> bool:
+    return name == package or name.startswith(f"{package}.")
+
+
+def _defined(module: ModuleType) -> Iterator[Any]:
+    """The classes and functions that a module of the package defines."""
+    for value in [*vars(module).values()]:
+        if isinstance(value, type | FunctionType) and _is_of(value.__module__ or "", _NAME):
+            yield value
+
+
+def _holds(module: Any, things: set[int]) -> bool:  # noqa: ANN401 - anybody may put anything into sys.modules
+    """Whether a module has one of the things as a global, or an instance of one; no attribute of any is asked for."""
+    names = module.__dict__ if type(module) is ModuleType else {}
+    return any(id(value) in things or id(type(value)) in things for value in [*names.values()])
