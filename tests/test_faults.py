@@ -14,7 +14,7 @@ import pytest
 
 from depload.errors import NotAWheelhouseError
 from depload.published import runs
-from faults import ground, outcomes, witness
+from faults import ground, outcomes, page, witness
 from faults.outcomes import LEFT, LOST, WRONG, Finding, Outcome
 
 if TYPE_CHECKING:
@@ -92,5 +92,15 @@ def test_a_finding_is_told_with_the_command_that_does_it_again() -> None:
     assert outcome.row == ("kill-convert", "SIGKILL", "3", "0", "1", "1", "0")
     table = outcomes.table([outcome])
     assert "--only kill-convert --seed 7 --point fresh:store:4:half" in table
-    assert "| kill-convert | SIGKILL | 3 | 0 | 1 | 1 | 0 |" in outcomes.page([outcome])
-    assert outcomes.to_json([outcome])[0]["findings"][0]["told"] == "half a run path"
+    assert outcome.to_json()["findings"][0]["told"] == "half a run path"
+
+
+def test_the_page_says_of_each_row_what_was_found_and_when_and_of_what_commit() -> None:
+    outcome = Outcome("kill-convert", "SIGKILL", 7, 3, 61.0, facts=Counter({"killed": 3}), date="2026-11-28")
+    outcome.commit, outcome.findings = "abc1234", [("fresh:time:0.5", Finding(WRONG, "half a run path"))]
+    kept = Outcome.from_json(json.loads(json.dumps(outcome.to_json())))
+    assert kept == outcome
+    written = page.of([kept])
+    assert "3 times, lost 0, wrong 1, left 0" in written
+    assert "| kill-convert | SIGKILL | 3 | 0 | 1 | 0 |" in written
+    assert "| kill-convert | 2026-11-28 | abc1234 | 7 | 61 |" in written

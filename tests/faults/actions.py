@@ -287,6 +287,7 @@ class Field:
 @contextlib.contextmanager
 def field(names: Sequence[str], scratch: Path, *, altering: bool = False) -> Iterator[Field]:
     """A field for these actions, in a directory of its own; ``altering`` where files are altered on purpose."""
+    ground.hurry()
     land = ground.Ground(scratch / uuid.uuid4().hex)
     made = sets.make(land.scratch / "set", 1)
     try:

@@ -76,6 +76,7 @@ class Disks(Single):
             ended = forked(functools.partial(_do, action, case, limit), case.environment)
             self._make_room(place)
             facts["succeeded all the same" if ended.answer else "failed with an error of depload"] += 1
+            facts["every file had a limit" if place == _ANYWHERE else "a file system of its own was full"] += 1
             if name in _MAKING_ROOM and not ended.answer:
                 yield Finding(WRONG, f"it makes room, and failed for want of it: {ended.error}")
             yield from self._field.settled(action, case, ended, facts)

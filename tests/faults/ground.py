@@ -31,7 +31,7 @@ LINKS = ("link", f"{uuid.UUID(int=6, version=4)}")
 
 
 def hurry() -> None:
-    """Have a dead one's claim given up in half a second in place of forty; nothing else is different."""
+    """Have a dead one's claim given up in half a second in place of forty, in this process and those it forks."""
     conversions.RENEWAL, conversions._PATIENCE, conversions._POLL = 0.1, 0.5, 0.02
 
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 _BESIDE = "+"  # at the end of a point: another process does the same at the same time, and nobody kills that
 _TRIES = 6  # until a random time is one before the end
 _SOONER = 0.7
+TIMES = 200
+"""How often, at least."""
 
 
 class Kills(Single):
@@ -34,10 +36,19 @@ class Kills(Single):
         self._spans = {variant: self._span(variant) for variant in action.variants}
 
     def points(self, count: int, chance: Random) -> list[str]:
-        """Half of them at operations, as far as there are so many; the others at random times."""
+        """Half of them at operations and files, as far as there are so many; the others at random times.
+
+        Where all are asked for, every operation of the store is among them, however many that makes.
+        """
         operations = [point for variant in self._action.variants for point in self._operations(variant)]
-        chosen = rows.spread(operations, (count + 1) // 2, chance)
-        while len(chosen) < count:
+        half = (count + 1) // 2
+        if count >= TIMES:
+            chosen = [point for point in operations if ":store:" in point]
+            files = [point for point in operations if point not in chosen]
+            chosen += rows.spread(files, max(0, half - len(chosen)), chance)
+        else:
+            chosen = rows.spread(operations, half, chance)
+        for _ in range(max(count - len(chosen), count - half)):
             chosen.append(f"{chance.choice(self._action.variants)}:time:{chance.random():.4f}")
         return [point + _BESIDE * (at % 2) for at, point in enumerate(chosen)]
 
@@ -116,7 +127,7 @@ def _ready(name: str, scratch: Path) -> Iterator[Kills]:
 
 
 ROWS = tuple(
-    Row(f"kill-{name}", f"SIGKILL in the middle of {what}", 200, functools.partial(_ready, name))
+    Row(f"kill-{name}", f"SIGKILL in the middle of {what}", TIMES, functools.partial(_ready, name))
     for name, what in (
         ("convert", "convert"),
         ("load", "load, driver only"),

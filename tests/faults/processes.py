@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from multiprocessing.connection import Connection
 
+    from typing_extensions import Self
+
 PATIENCE = 60.0
 """Seconds after which a process hangs."""
 
@@ -100,6 +102,46 @@ class Running:
                 return b"".join(pieces)
             pieces.append(piece)
         return None
+
+
+class Paused:
+    """A process that does something up to where it calls ``pause``, and goes on when it is waited for.
+
+    It has come there, or to its end, when this is entered; at the end of the ``with`` there is no such process.
+    """
+
+    def __init__(self, action: Callable[[Callable[[], None]], Any], environment: Mapping[str, str]) -> None:
+        self._there, here = os.pipe()
+        wait, self._go = os.pipe()
+
+        def pause() -> None:
+            os.write(here, b".")
+            os.read(wait, 1)
+
+        self._running = Running(lambda: action(pause), environment)
+        os.close(here)
+        os.close(wait)
+        self._waiting = True
+
+    def __enter__(self) -> Self:
+        os.read(self._there, 1)
+        os.close(self._there)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._waiting:
+            self._running.end()
+            self.wait()
+
+    def wait(self) -> Ended:
+        """Let it go on; its end."""
+        self._waiting = False
+        with contextlib.suppress(BrokenPipeError):  # it has come to its end
+            os.write(self._go, b".")
+        os.close(self._go)
+        ended = self._running.wait()
+        self._running.end()
+        return ended
 
 
 def forked(

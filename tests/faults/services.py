@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -215,6 +216,8 @@ class Services(Single):
 
 @contextlib.contextmanager
 def _ready(scratch: Path) -> Iterator[Services]:
+    ground.hurry()
+    logging.getLogger("databricks.sdk").setLevel(logging.ERROR)  # it warns of what this server has not
     land = ground.Ground(scratch / "volumes")
     folder = land.scratch / "workspace"
     made = sets.make(land.scratch / "set", 1)

@@ -5,6 +5,7 @@ These are set in a forked process before it begins, and end with it.
 
 from __future__ import annotations
 
+import datetime as dt
 import errno
 import io
 import os
@@ -19,8 +20,11 @@ from depload.errors import StoreError
 from depload.stores.directory import DirectoryStore
 
 if TYPE_CHECKING:
+    import re
     from collections.abc import Callable
     from pathlib import Path
+
+    from typing_extensions import Self
 
 WRITING = ("put", "write", "create")
 CHANGING = (*WRITING, "remove", "rmdir")
@@ -89,6 +93,46 @@ class SiteTrap:
     def set(self) -> None:
         """From now on, in this process."""
         _watch_files(self.sites, lambda number: die() if number == self.number else None)
+
+
+@dataclass(frozen=True)
+class Pause:
+    """Whoever is about to write a file whose key is like that waits."""
+
+    key: re.Pattern[str]
+    pause: Callable[[], None]
+
+    def set(self) -> None:
+        """From now on, in this process."""
+        _listen(self._meet)
+
+    def _meet(self, _: int, operation: _Operation) -> Any:
+        if operation.name == "write" and self.key.fullmatch(operation.arguments[0]):
+            self.pause()
+        return operation.done()
+
+
+def set_clock(ahead: float) -> None:
+    """Have the clock of this process be so many seconds ahead of the machine's, for who asks ``time`` or ``datetime``.
+
+    The monotonic clock, and the times that the kernel gives to files, are what they were.
+    """
+    time.time = lambda: _now() + ahead
+    _Clock.ahead = ahead
+    dt.datetime = _Clock  # type: ignore[misc]
+
+
+_now = time.time
+
+
+class _Clock(dt.datetime):
+    """``datetime`` by the clock of this process."""
+
+    ahead = 0.0
+
+    @classmethod
+    def now(cls, tz: dt.tzinfo | None = None) -> Self:
+        return cls.fromtimestamp(_now() + cls.ahead, tz)
 
 
 def operations() -> list[str]:
