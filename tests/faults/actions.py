@@ -265,11 +265,12 @@ class Field:
     def settled(self, action: Action, case: Case, ended: Ended, facts: Counter[str]) -> Iterator[Finding]:
         """What is wrong after one time; then it is put away."""
         yield from checked(action, case, ended)
-        if left := self.ground.left_in_temporary():
-            if ended.killed:
-                facts["left something in the temporary directory"] += 1
-            else:
-                yield Finding(LEFT, f"in the temporary directory: {', '.join(left)}")
+        places = {"temporary directory": self.ground.left_in_temporary(), "cache": self.ground.left_in_cache()}
+        for place, left in places.items():
+            if left and ended.killed:
+                facts[f"left something in the {place}"] += 1
+            elif left:
+                yield Finding(LEFT, f"in the {place}: {', '.join(left)}")
         seen, findings = self.watcher.told()
         facts.update(seen)
         yield from findings

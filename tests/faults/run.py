@@ -97,7 +97,7 @@ def _page() -> int:
 def _outcome(row: Row, asked: argparse.Namespace, *, whole: bool) -> Outcome:
     """A row in a process of its own: what it leaves in memory and in threads goes with it."""
     _say(f"{row.name}: {row.what} ...")
-    started, begun = time.monotonic(), dt.datetime.now(dt.timezone.utc)
+    started, date, commit = time.monotonic(), dt.datetime.now(dt.timezone.utc).date().isoformat(), _commit()
     scratch = Path(tempfile.mkdtemp(prefix="depload-faults-"))
     try:
         ended = forked(
@@ -110,8 +110,7 @@ def _outcome(row: Row, asked: argparse.Namespace, *, whole: bool) -> Outcome:
     else:
         told = ended.error or ended.fault or "it was killed"
         outcome = Outcome(row.name, row.what, asked.seed, findings=[(asked.point, Finding(WRONG, told))])
-    outcome.seconds = time.monotonic() - started
-    outcome.date, outcome.commit = begun.date().isoformat(), _commit()
+    outcome.seconds, outcome.date, outcome.commit = time.monotonic() - started, date, commit
     if whole:
         KEPT.mkdir(parents=True, exist_ok=True)
         (KEPT / f"{row.name}.json").write_text(json.dumps(outcome.to_json(), indent=1), encoding="utf-8")
