@@ -1,4 +1,4 @@
-"""The .pyc files of wheels: what their compiler meets is told of the wheel, and the cache of them is no more than that."""
+"""The .pyc files of wheels: what their compiler meets is told of the wheel, and their cache is no more than that."""
 
 from __future__ import annotations
 

@@ -56,6 +56,7 @@ class Running:
         self, action: Callable[[], Any], environment: Mapping[str, str] | None = None, *, quiet: bool = True
     ) -> None:
         self._from, to = os.pipe()
+        self._pieces: list[bytes] = []
         self._started = time.monotonic()
         self.pid = os.fork()
         if self.pid == 0:
@@ -94,13 +95,12 @@ class Running:
 
     def _received(self, patience: float) -> bytes | None:
         """What it sends until it ends; None where that takes too long."""
-        pieces: list[bytes] = []
         until = time.monotonic() + patience
         while select.select([self._from], [], [], max(0.0, until - time.monotonic()))[0]:
             piece = os.read(self._from, 1 << 16)
             if not piece:
-                return b"".join(pieces)
-            pieces.append(piece)
+                return b"".join(self._pieces)
+            self._pieces.append(piece)
         return None
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime as dt
 import errno
 import io
+import itertools
 import os
 import signal
 import sys
@@ -16,14 +17,17 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
+from requests.adapters import HTTPAdapter
+
 from depload.errors import StoreError
 from depload.stores.directory import DirectoryStore
 
 if TYPE_CHECKING:
     import re
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from requests import PreparedRequest
     from typing_extensions import Self
 
 WRITING = ("put", "write", "create")
@@ -32,6 +36,7 @@ OPERATIONS = (*CHANGING, "open", "list")
 
 BEFORE, HALF, AFTER = "before", "half", "after"
 KILL, FAIL, SLOW, TRICKLE, CUT, FLIP = "kill", "fail", "slow", "trickle", "cut", "flip"
+_ARRIVES = 0.02  # seconds until what was sent has arrived
 SLOWNESS = 0.03
 """Seconds that a slow store takes longer for each operation."""
 
@@ -93,6 +98,55 @@ class SiteTrap:
     def set(self) -> None:
         """From now on, in this process."""
         _watch_files(self.sites, lambda number: die() if number == self.number else None)
+
+
+@dataclass(frozen=True)
+class RequestTrap:
+    """The process dies at the HTTP request with this number, counted from 1."""
+
+    number: int
+    moment: str = BEFORE
+
+    def set(self) -> None:
+        """From now on, in this process."""
+        numbers, send = itertools.count(1), HTTPAdapter.send
+
+        def sent(adapter: HTTPAdapter, request: PreparedRequest, *words: Any, **named: Any) -> Any:
+            if next(numbers) != self.number:
+                return send(adapter, request, *words, **named)
+            if self.moment == BEFORE:
+                die()
+            if self.moment == HALF:
+                request.body = _Dying(_bytes(request.body))
+                if "Content-Length" not in request.headers:
+                    request.headers["Transfer-Encoding"] = "chunked"
+            send(adapter, request, *words, **named)
+            die()
+
+        HTTPAdapter.send = sent  # type: ignore[assignment]
+
+
+def _bytes(body: Any) -> bytes:
+    data = body.read() if hasattr(body, "read") else body
+    return data.encode() if isinstance(data, str) else bytes(data or b"")
+
+
+class _Dying:
+    """Half of what is sent; who asks for more dies."""
+
+    def __init__(self, data: bytes) -> None:
+        self._half: bytes | None = data[: len(data) // 2]
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield self.read()
+        die()
+
+    def read(self, _: int = -1) -> bytes:
+        if self._half is None:
+            time.sleep(_ARRIVES)
+            die()
+        half, self._half = self._half, None
+        return half or self.read()
 
 
 @dataclass(frozen=True)
