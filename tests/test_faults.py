@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from depload.pipeline import Converted
 
 RUN = Path(__file__).parent / "faults" / "run.py"
-ROWS = "^(kill-(convert|load|cleanup|prune)|disk-full|store-fails|crowd-load)$"
+ROWS = "^(kill-(convert|load|cleanup|prune)|disk-full|store-fails|clocks-differ|crowd-load)$"
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="the harness looks for processes where Linux has them")
@@ -32,7 +32,7 @@ def test_nothing_is_lost_wrong_or_left_by_what_is_killed_full_or_failing() -> No
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600, env={**os.environ})
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     rows = json.loads(done.stdout)
-    assert [(row["lost"], row["wrong"], row["left"]) for row in rows] == [(0, 0, 0)] * 7
+    assert [(row["lost"], row["wrong"], row["left"]) for row in rows] == [(0, 0, 0)] * 8
     assert all(row["times"] for row in rows)
     assert sum(row["facts"].get("killed at an operation of the store", 0) for row in rows) > 4
 

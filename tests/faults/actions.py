@@ -52,20 +52,20 @@ class Action(Protocol):
     def run(self, case: Case) -> Any:
         """Do it, in the process that calls; the answer is plain data."""
 
-    def after(self, case: Case, ended: Ended, again: Ended) -> Iterator[Finding]:
-        """What is wrong after it has come to an end somehow, and was tried again."""
+    def after(self, case: Case, done: Sequence[Ended]) -> Iterator[Finding]:
+        """What is wrong after it has come to these ends, the last of which is that of the second try."""
 
 
-def checked(action: Action, case: Case, ended: Ended, patience: float = 60.0) -> Iterator[Finding]:
-    """Everything that must be true after one time, the second try and prune included."""
-    if ended.fault:
-        yield Finding(WRONG, f"no error of depload's: {ended.fault}")
-    if not ended.answer:
-        yield from ground.findings(case.base, case.complete)
-    again = forked(lambda: action.run(case), case.environment, patience=patience)
+def checked(action: Action, case: Case, done: Sequence[Ended]) -> Iterator[Finding]:
+    """Everything that must be true after it was done once, or beside each other, the second try and prune included."""
+    for ended in done:
+        if ended.fault:
+            yield Finding(WRONG, f"no error of depload's: {ended.fault}")
+    yield from ground.findings(case.base, case.complete)
+    again = forked(lambda: action.run(case), case.environment)
     if again.error or again.hung:
         yield Finding(WRONG, f"the second try failed: {again.error or again.fault}")
-    yield from action.after(case, ended, again)
+    yield from action.after(case, [*done, again])
     yield from ground.left_after_prune(case.base)
 
 
@@ -94,9 +94,9 @@ class Convert:
         converted = depload.convert(self._set.source, base, options=self._set.options, compile=self._compile)
         return {"path": converted.path, "digest": converted.digest, "reused": converted.reused}
 
-    def after(self, case: Case, ended: Ended, again: Ended) -> Iterator[Finding]:
+    def after(self, case: Case, done: Sequence[Ended]) -> Iterator[Finding]:
         complete = [*case.complete]
-        for each in (ended, again):
+        for each in done:
             if each.answer:
                 complete.append(each.answer["path"])
                 if each.answer["digest"] != self.digest:
@@ -128,8 +128,8 @@ class Load:
         with depload.load(case.target):
             return sets.value()
 
-    def after(self, case: Case, ended: Ended, again: Ended) -> Iterator[Finding]:
-        for each in (ended, again):
+    def after(self, case: Case, done: Sequence[Ended]) -> Iterator[Finding]:
+        for each in done:
             if each.answer and each.answer != self._set.value:
                 yield Finding(WRONG, f"another module was loaded: {each.answer}, expected {self._set.value}")
         yield from ground.findings(case.base, case.complete)
@@ -166,8 +166,8 @@ class Cleanup:
             ).removed
         }
 
-    def after(self, case: Case, ended: Ended, again: Ended) -> Iterator[Finding]:
-        del ended, again
+    def after(self, case: Case, done: Sequence[Ended]) -> Iterator[Finding]:
+        del done
         if os.path.lexists(case.target):
             yield Finding(LEFT, f"after a second cleanup: {', '.join(map(str, Path(case.target).iterdir()))}")
         yield from ground.findings(case.base, case.complete)
@@ -202,8 +202,8 @@ class Prune:
     def run(self, case: Case) -> dict[str, Any]:
         return {"pruned": str(prune(case.base, older_than="1d"))}
 
-    def after(self, case: Case, ended: Ended, again: Ended) -> Iterator[Finding]:
-        del ended, again
+    def after(self, case: Case, done: Sequence[Ended]) -> Iterator[Finding]:
+        del done
         yield from ground.findings(case.base, case.complete)
         for name in self._gone:  # but for what the first one has written to: that is young again
             path = case.base / name
@@ -262,12 +262,12 @@ class Field:
     actions: Mapping[str, Action]
     watcher: Witness
 
-    def settled(self, action: Action, case: Case, ended: Ended, facts: Counter[str]) -> Iterator[Finding]:
-        """What is wrong after one time; then it is put away."""
-        yield from checked(action, case, ended)
+    def settled(self, action: Action, case: Case, facts: Counter[str], *done: Ended) -> Iterator[Finding]:
+        """What is wrong after it was done once, or beside each other; then it is put away."""
+        yield from checked(action, case, done)
         places = {"temporary directory": self.ground.left_in_temporary(), "cache": self.ground.left_in_cache()}
         for place, left in places.items():
-            if left and ended.killed:
+            if left and any(ended.killed for ended in done):
                 facts[f"left something in the {place}"] += 1
             elif left:
                 yield Finding(LEFT, f"in the {place}: {', '.join(left)}")

@@ -79,7 +79,7 @@ class Disks(Single):
             facts["every file had a limit" if place == _ANYWHERE else "a file system of its own was full"] += 1
             if name in _MAKING_ROOM and not ended.answer:
                 yield Finding(WRONG, f"it makes room, and failed for want of it: {ended.error}")
-            yield from self._field.settled(action, case, ended, facts)
+            yield from self._field.settled(action, case, facts, ended)
 
     def _needed(self, action: Action, variant: str, place: str) -> int:
         """The most pages that are in use at once."""

@@ -59,23 +59,24 @@ class Kills(Single):
         facts[f"killed at {_HOW[how]}" if ended.killed else "not killed, it was done"] += 1
         if beside and not beside.answer:
             yield Finding(WRONG, f"another process that did the same at that time failed: {beside.error or beside}")
-        yield from self._field.settled(self._action, case, ended, facts)
+        yield from self._field.settled(self._action, case, facts, ended, *([beside] if beside else []))
 
     def _killed(self, variant: str, how: str, where: list[str], *, together: bool) -> tuple[Case, Ended, Ended | None]:
+        """Try until it is killed: sooner each time, and in the end alone, as the other one may be quicker."""
         for attempt in range(_TRIES):
             case = self._action.case(variant)
-            before = functools.partial(_set, how, where, case)
-            after = float(where[0]) * self._spans[variant] * _SOONER**attempt if how == "time" else None
+            after = float(where[0]) * self._spans[variant] * _SOONER**attempt if how == "time" else 0.0
+            before = functools.partial(_set, how, where, after, case)
             running = Running(functools.partial(_do, self._action, case, before), case.environment)
-            beside = Running(functools.partial(self._action.run, case), case.environment) if together else None
-            ended = running.wait(kill_after=after)
+            other = together and attempt < _TRIES // 2
+            beside = Running(functools.partial(self._action.run, case), case.environment) if other else None
+            ended = running.wait()
             beside_ended = beside.wait() if beside else None
             for each in filter(None, (running, beside)):
                 each.end()
-            if ended.killed or how != "time":
+            if ended.killed or attempt == _TRIES - 1:
                 break
-            if attempt < _TRIES - 1:
-                self._field.ground.put_away(case.base)
+            self._field.ground.put_away(case.base)
         return case, ended, beside_ended
 
     def _span(self, variant: str) -> float:
@@ -108,7 +109,9 @@ class Kills(Single):
 _HOW = {"time": "a random time", "store": "an operation of the store", "site": "a file of the site"}
 
 
-def _set(how: str, where: list[str], case: Case) -> None:
+def _set(how: str, where: list[str], after: float, case: Case) -> None:
+    if how == "time":
+        traps.die_after(after)
     if how == "store":
         traps.Trap(traps.KILL, int(where[0]), where[1]).set()
     if how == "site":

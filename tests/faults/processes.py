@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 PATIENCE = 60.0
 """Seconds after which a process hangs."""
+_GRACE = 90.0  # seconds that one has to stop which is told to
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,6 @@ class Running:
         self, action: Callable[[], Any], environment: Mapping[str, str] | None = None, *, quiet: bool = True
     ) -> None:
         self._from, to = os.pipe()
-        self._pieces: list[bytes] = []
         self._started = time.monotonic()
         self.pid = os.fork()
         if self.pid == 0:
@@ -64,22 +64,19 @@ class Running:
             _become(action, environment or {}, to, quiet=quiet)
         os.close(to)
 
-    def wait(self, patience: float = PATIENCE, kill_after: float | None = None) -> Ended:
-        """Its end; it is killed after so many seconds, and when patience is over."""
-        data = self._received(patience if kill_after is None else kill_after)
-        if data is None and kill_after is None:
+    def wait(self, patience: float = PATIENCE) -> Ended:
+        """Its end; it is killed when patience is over."""
+        data = self._received(patience)
+        if data is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGKILL)
-        elif data is None:
-            os.kill(self.pid, signal.SIGKILL)  # what it has started goes on, as it does when the kernel takes memory
-        rest = data if data is not None else self._received(PATIENCE)
         os.close(self._from)
         _, status = os.waitpid(self.pid, 0)
         seconds = time.monotonic() - self._started
-        if data is None and kill_after is None:
+        if data is None:
             return Ended(hung=True, seconds=seconds)
-        if rest:
-            return Ended(**pickle.loads(rest), seconds=seconds)
+        if data:
+            return Ended(**pickle.loads(data), seconds=seconds)
         if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
             return Ended(killed=True, seconds=seconds)
         return Ended(error=f"the process ended with status {status}", seconds=seconds)
@@ -95,12 +92,13 @@ class Running:
 
     def _received(self, patience: float) -> bytes | None:
         """What it sends until it ends; None where that takes too long."""
+        pieces: list[bytes] = []
         until = time.monotonic() + patience
         while select.select([self._from], [], [], max(0.0, until - time.monotonic()))[0]:
             piece = os.read(self._from, 1 << 16)
             if not piece:
-                return b"".join(self._pieces)
-            self._pieces.append(piece)
+                return b"".join(pieces)
+            pieces.append(piece)
         return None
 
 
@@ -149,16 +147,16 @@ def forked(
     environment: Mapping[str, str] | None = None,
     *,
     patience: float = PATIENCE,
-    kill_after: float | None = None,
     quiet: bool = True,
 ) -> Ended:
     """Do something in a process of its own."""
     running = Running(action, environment, quiet=quiet)
     try:
-        return running.wait(patience, kill_after)
-    except BaseException:
-        running.end()
-        os.waitpid(running.pid, 0)  # so that nobody writes any more where the caller cleans up
+        return running.wait(patience)
+    except BaseException:  # this process is to stop: the other one puts away what it has, and nobody writes any more
+        with contextlib.suppress(OSError):
+            os.kill(running.pid, signal.SIGTERM)
+            running.wait(_GRACE)
         raise
     finally:
         running.end()

@@ -36,6 +36,7 @@ OPERATIONS = (*CHANGING, "open", "list")
 
 BEFORE, HALF, AFTER = "before", "half", "after"
 KILL, FAIL, SLOW, TRICKLE, CUT, FLIP = "kill", "fail", "slow", "trickle", "cut", "flip"
+_DESCRIPTORS = 1024
 _ARRIVES = 0.02  # seconds until what was sent has arrived
 SLOWNESS = 0.03
 """Seconds that a slow store takes longer for each operation."""
@@ -212,6 +213,18 @@ def die() -> NoReturn:
     """As the kernel does it: nothing is put back, nothing is flushed."""
     os.kill(os.getpid(), signal.SIGKILL)
     raise AssertionError("a process outlived SIGKILL")
+
+
+def die_after(seconds: float) -> None:
+    """Be killed in so many seconds, by a process that does nothing else; what was started goes on, as it would then."""
+    parent = os.getpid()
+    if os.fork():
+        return
+    os.closerange(3, _DESCRIPTORS)  # else nobody sees that the parent has closed them
+    time.sleep(seconds)
+    if os.getppid() == parent:
+        os.kill(parent, signal.SIGKILL)
+    os._exit(0)
 
 
 def flipped(data: bytes) -> bytes:
