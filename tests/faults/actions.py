@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import depload
+from depload.errors import LeasedError
 from depload.published import leases, runs
 from depload.published.pruning import prune
 from depload.travels import activation
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from faults.ground import Ground
     from faults.sets import Set
     from faults.witness import Witness
+
+
+_VARIANT = "FAULTS_VARIANT"
 
 
 @dataclass(frozen=True)
@@ -141,9 +145,9 @@ class Load:
 
 
 class Cleanup:
-    """Removing a run path: one that a dead process has leased until a while ago, or one that is in use."""
+    """Removing a run path: one that a dead process has leased until a while ago, one in use, all the same or not."""
 
-    variants = ("refuse", "remove")
+    variants = ("refuse", "remove", "in-use")
 
     def __init__(self, land: Ground, made: Set) -> None:
         self._ground = land
@@ -153,22 +157,26 @@ class Cleanup:
 
     def case(self, variant: str) -> Case:
         base = self._ground.fresh(self._template)
+        other, target = str(base / self._other), str(base / self._run)
         if variant == "refuse":
             ground.age(base / self._run)
-        return Case(
-            base, {**self._ground.environment, "LEASED": variant}, (str(base / self._other),), str(base / self._run)
-        )
+        complete = (other, target) if variant == "in-use" else (other,)
+        return Case(base, {**self._ground.environment, _VARIANT: variant}, complete, target)
 
-    def run(self, case: Case) -> dict[str, Any]:
-        return {
-            "removed": depload.cleanup(
-                case.target, leased="remove" if case.environment["LEASED"] == "remove" else "refuse"
-            ).removed
-        }
+    def run(self, case: Case) -> str:
+        all_the_same = case.environment[_VARIANT] == "remove"
+        try:
+            depload.cleanup(case.target, leased="remove" if all_the_same else "refuse")
+        except LeasedError:
+            if case.target not in case.complete:
+                raise
+            return "refused"
+        return "removed"
 
     def after(self, case: Case, done: Sequence[Ended]) -> Iterator[Finding]:
-        del done
-        if os.path.lexists(case.target):
+        if case.target in case.complete and "removed" in {each.answer for each in done}:
+            yield Finding(WRONG, "a cleanup that is to refuse what is in use says that it was removed")
+        if case.target not in case.complete and os.path.lexists(case.target):
             yield Finding(LEFT, f"after a second cleanup: {', '.join(map(str, Path(case.target).iterdir()))}")
         yield from ground.findings(case.base, case.complete)
 
