@@ -97,10 +97,11 @@ def test_a_finding_is_told_with_the_command_that_does_it_again() -> None:
 
 def test_the_page_says_of_each_row_what_was_found_and_when_and_of_what_commit() -> None:
     outcome = Outcome("kill-convert", "SIGKILL", 7, 3, 61.0, facts=Counter({"killed": 3}), date="2026-11-28")
-    outcome.commit, outcome.findings = "abc1234", [("fresh:time:0.5", Finding(WRONG, "half a run path"))]
+    outcome.commit, outcome.where = "abc1234", "2 processors"
+    outcome.findings = [("fresh:time:0.5", Finding(WRONG, "half a run path"))]
     kept = Outcome.from_json(json.loads(json.dumps(outcome.to_json())))
     assert kept == outcome
     written = page.of([kept])
     assert "3 times, lost 0, wrong 1, left 0" in written
     assert "| kill-convert | SIGKILL | 3 | 0 | 1 | 0 |" in written
-    assert "| kill-convert | 2026-11-28 | abc1234 | 7 | 61 |" in written
+    assert "| kill-convert | 2026-11-28 | abc1234 | 2 processors | 7 | 61 |" in written

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 LOST, WRONG, LEFT = "lost", "wrong", "left"
 HEAD = ("row", "what", "times", "lost", "wrong", "left", "s")
 LONG = 2  # columns of words; the others are numbers
-_PLAIN = ("name", "what", "seed", "times", "seconds", "date", "commit")
+_PLAIN = ("name", "what", "seed", "times", "seconds", "date", "commit", "where")
 _SHOWN = 5  # findings of a row that are told in full
 
 
@@ -43,6 +43,8 @@ class Outcome:
     date: str = ""
     commit: str = ""
     """Of what it was done to."""
+    where: str = ""
+    """On what machine."""
 
     def count(self, kind: str) -> int:
         """How many findings are of this kind."""
@@ -75,7 +77,7 @@ class Outcome:
     def from_json(cls, data: dict[str, Any]) -> Self:
         """What ``to_json`` gave."""
         found = [(each["point"], Finding(each["kind"], each["told"])) for each in data["findings"]]
-        return cls(**{key: data[key] for key in _PLAIN}, findings=found, facts=Counter(data["facts"]))
+        return cls(**{key: data[key] for key in _PLAIN if key in data}, findings=found, facts=Counter(data["facts"]))
 
     def again(self, point: str) -> str:
         """The command that does exactly that once more."""

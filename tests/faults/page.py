@@ -23,12 +23,12 @@ def of(outcomes: Sequence[Outcome]) -> str:
         table=_table(HEAD[:-1], [outcome.row[:-1] for outcome in outcomes], LONG),
         notes="\n".join(f"- {outcome.name}: {outcome.noted}" for outcome in outcomes if outcome.facts),
         minutes=f"{sum(outcome.seconds for outcome in outcomes) / 60:.0f}",
-        runs=_table(("row", "date", "commit", "seed", "s"), [_run(outcome) for outcome in outcomes], 3),
+        runs=_table(("row", "date", "commit", "where", "seed", "s"), [_run(outcome) for outcome in outcomes], 4),
     )
 
 
 def _run(outcome: Outcome) -> tuple[str, ...]:
-    return (outcome.name, outcome.date, outcome.commit, str(outcome.seed), f"{outcome.seconds:.0f}")
+    return (outcome.name, outcome.date, outcome.commit, outcome.where, str(outcome.seed), f"{outcome.seconds:.0f}")
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]], words: int) -> str:

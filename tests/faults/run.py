@@ -11,6 +11,8 @@ from __future__ import annotations
 import argparse
 import datetime as dt
 import json
+import os
+import platform
 import re
 import signal
 import subprocess
@@ -111,6 +113,7 @@ def _outcome(row: Row, asked: argparse.Namespace, *, whole: bool) -> Outcome:
         told = ended.error or ended.fault or "it was killed"
         outcome = Outcome(row.name, row.what, asked.seed, findings=[(asked.point, Finding(WRONG, told))])
     outcome.seconds, outcome.date, outcome.commit = time.monotonic() - started, date, commit
+    outcome.where = f"Python {platform.python_version()}, {os.cpu_count()} processors, {platform.system()}"
     if whole:
         KEPT.mkdir(parents=True, exist_ok=True)
         (KEPT / f"{row.name}.json").write_text(json.dumps(outcome.to_json(), indent=1), encoding="utf-8")
