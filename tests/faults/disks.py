@@ -14,7 +14,7 @@ import resource
 import time
 from typing import TYPE_CHECKING, Any
 
-from faults import actions
+from faults import actions, rows
 from faults.outcomes import WRONG, Finding
 from faults.processes import Running, forked
 from faults.rows import Row, Single
@@ -57,13 +57,13 @@ class Disks(Single):
             for variant in action.variants
             for place in (_PLACES[name] if self._mounts else (_ANYWHERE,))
         }
-        share = max(1, count // len(ranges))
+        share = -(-count // len(ranges))
         found = [
             f"{where}:{pages}"
             for where, most in ranges.items()
             for pages in (range(most) if most <= share else sorted(chance.sample(range(most), share)))
         ]
-        return found[:count]
+        return rows.spread(found, count, chance)
 
     def take(self, point: str, facts: Counter[str]) -> Iterator[Finding]:
         """Do it with so many pages left; afterwards there is room again."""
