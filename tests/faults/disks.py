@@ -165,4 +165,4 @@ def _ready(scratch: Path) -> Iterator[Disks]:
         yield Disks(field, mounts=mounts)
 
 
-ROWS = (Row("disk-full", "the disk is full, from its first page on", 200, _ready),)
+ROWS = (Row("disk-full", "the disk is full, at every number of pages that are left", 300, _ready),)
