@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import depload
-from depload.errors import MissingWheelhouseError
+from depload.errors import NotAWheelhouseError
 from depload.published.bases import Rules
 from depload.published.pruning import pruned
 from depload.stores.directory import DirectoryStore
@@ -142,7 +142,7 @@ class Crowd:
         path, digest = self._published(self._sets[number])
         try:
             loaded = depload.load(path)
-        except MissingWheelhouseError:
+        except NotAWheelhouseError:  # gone, or not whole any more
             return {"digest": digest, "how": "pruned before it was loaded"}
         with loaded:
             time.sleep(_HOLD)
