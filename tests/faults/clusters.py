@@ -313,13 +313,13 @@ ROWS = (
     Row(
         "kill-load-spark",
         "SIGKILL of the driver in the middle of load on Spark",
-        42,
+        30,
         functools.partial(_ready, DriverKilled),
     ),
     Row(
         "kill-executor",
         "SIGKILL of an executor, or of its Python worker, while it unpacks",
-        40,
+        28,
         functools.partial(_ready, ExecutorKilled),
     ),
 )
