@@ -5,7 +5,7 @@
 # make matrix proves it on every kind of session and version of PySpark, and writes docs/matrix.md
 # make attack tries hostile sources and wheelhouses: by hand, by hypothesis, by atheris where it is installed
 # make faults kills, fills, breaks and slows down, and counts what is lost
-# make bench  measures side by side with other ways, and writes benchmarks/RESULTS.md
+# make bench  measures side by side with other ways, and draws docs/performance.md; BENCH="--only load --set M" a part
 # make lock   resolves the development dependencies anew
 # PYTHON=...  picks the interpreter for .venv (3.10 to 3.13)
 
@@ -18,6 +18,9 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3.13 python3.10 python3 p
 BIN := .venv/bin
 SOURCES := $(shell find src -name '*.py' -o -name '*.json') pyproject.toml README.md
 
+# Each process has a share of its own, module after module, and takes of another's when it is done. Three, because tests
+# wait for indexes, for Spark to start and for one another: two leave two cores idle for a good part of the time.
+SPREAD := -n 3 --dist worksteal
 REPORTS := test-results.xml coverage.xml cov_html
 
 .PHONY: demo lab test ci lint types layers unit reports attack faults matrix bench lock clean
@@ -42,13 +45,13 @@ types: .venv/depload
 layers: .venv/depload
 	$(BIN)/lint-imports
 
-unit: .venv/depload
-	$(BIN)/python -m pytest $(or $(PYTEST),-n 2)
+unit: .venv/depload .venv/spark.jsa
+	$(BIN)/python -m pytest $(or $(PYTEST),$(SPREAD))
 
 # The same tests. pytest writes all three where tests fail too; none is left from before where it cannot even start.
-reports: .venv/depload
+reports: .venv/depload .venv/spark.jsa
 	@rm -rf $(REPORTS)
-	$(BIN)/python -m pytest --junit-xml=test-results.xml --cov --cov-report=xml --cov-report=html $(or $(PYTEST),-n 2)
+	$(BIN)/python -m pytest --junit-xml=test-results.xml --cov --cov-report=xml --cov-report=html $(or $(PYTEST),$(SPREAD))
 
 attack: .venv/depload
 	$(BIN)/python tests/attack/run.py $(ATTACK)
@@ -60,22 +63,23 @@ matrix: .venv/depload
 	$(BIN)/python tests/matrix/run.py $(MATRIX)
 
 bench: .venv/depload
-	$(BIN)/python benchmarks/run.py
+	$(BIN)/python -m benchmarks $(BENCH)
 
-# The environment: with uv where there is one, else with venv and pip. The lock is complete, so pip is told not to look
-# for what it requires: it would take coverage[toml] for another package than the coverage that is pinned.
+# The environment: uv, or else pip, brings the uv of the lock, and that the rest. The index has pyspark as sources, and to
+# compress its jars once more takes longer than all the rest.
 .venv/dependencies: requirements-dev.txt
 	@if [ -z "$(PYTHON)" ]; then echo "depload needs Python 3.10 to 3.13; give one with PYTHON=..." >&2; exit 1; fi
 	@echo "setting up .venv with $(PYTHON) ..."
 	@rm -rf .venv
 	@if command -v uv >/dev/null; then \
-	  uv venv --quiet --python "$$(command -v $(PYTHON))" .venv && \
-	  uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements-dev.txt; \
+	  uv venv --quiet --python "$$(command -v $(PYTHON))" .venv && install="uv pip install --python $(BIN)/python"; \
 	else \
-	  $(PYTHON) -m venv .venv && \
-	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --use-pep517 --require-hashes --no-deps \
-	    -r requirements-dev.txt; \
-	fi
+	  $(PYTHON) -m venv .venv && install="$(BIN)/python -m pip install --disable-pip-version-check"; \
+	fi && \
+	sed -n '/^uv==/,/[^\\]$$/p' $< >.venv/uv.txt && \
+	$$install --quiet --require-hashes -r .venv/uv.txt
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes \
+	  --config-settings-package "pyspark:--build-option=--compression=stored" -r $<
 	@touch $@
 
 # The tests run against the built wheel, not against src/.
@@ -85,6 +89,11 @@ bench: .venv/depload
 	@$(BIN)/uv build --quiet --wheel --out-dir .venv/wheel --python $(BIN)/python .
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --reinstall .venv/wheel/*.whl
 	@touch $@
+
+# With it the JVMs of the tests start in two thirds of the time.
+.venv/spark.jsa: .venv/dependencies | .venv/depload
+	@echo "keeping the classes of Spark ..."
+	@$(BIN)/python tests/jvm.py $@
 
 lock: .venv/dependencies
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-annotate --upgrade \

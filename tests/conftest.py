@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import jvm
 from depload.making.indexes import IndexOptions
 from depload.making.resolver import resolve
 from depload.pipeline import convert
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parent.parent
 OFFLINE = IndexOptions(no_index=True)
 CLUSTER = "local-cluster[2,1,1024]"
-# Only the quick one of Java's two compilers: the other takes the cores that a short application starts on.
-QUICK = {f"spark.{process}.defaultJavaOptions": "-XX:TieredStopAtLevel=1" for process in ("driver", "executor")}
+
+os.environ.setdefault("JDK_JAVA_OPTIONS", jvm.options())  # of drivers, executors and servers alike
 
 
 @pytest.fixture(autouse=True)
@@ -199,7 +200,7 @@ def run_on_spark(
         from depload.local.embedded import spark_session
 
         answer = {{}}
-        with spark_session({master!r}, **{ {**QUICK, **(config or {})}!r}) as spark:
+        with spark_session({master!r}, **{dict(config or {})!r}) as spark:
             sc = spark.sparkContext
         %s
         print(json.dumps(answer))

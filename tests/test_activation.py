@@ -292,6 +292,14 @@ def test_a_directory_of_somebody_else_is_not_used(tmp_path: Path, monkeypatch: p
         activation.sites_home()
 
 
+def test_a_directory_that_is_named_relatively_is_below_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DEPLOAD_SITES", "mine")
+    assert Path(activation.sites_home()) == tmp_path / "mine" / "sites"
+
+
 def test_a_link_in_place_of_the_directory_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "elsewhere").mkdir(mode=0o700)
     (tmp_path / "link").symlink_to(tmp_path / "elsewhere")

@@ -397,7 +397,7 @@ def test_a_proxy_with_a_password_is_gone_through_for_every_host(
         )
         url = f"{index.url}/feed/simple/alpha/"
         command = [sys.executable, "-c", code, url, str(certificate[0])]
-        done = way.run(command, environment=environment, cwd=tmp_path)
+        done = way.run(command, what="a look", environment=environment, cwd=tmp_path)
     assert done.code == 0, done.stderr
     assert int(done.stdout) > 0
     token = base64.b64encode(b"pro:hidden").decode()

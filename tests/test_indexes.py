@@ -57,6 +57,7 @@ class Pip:
 
     def agrees(self, options: IndexOptions, environ: Mapping[str, str], *arguments: str) -> None:
         ours = {name: list(value) if isinstance(value, tuple) else value for name, value in vars(options).items()}
+        assert ours.pop("index_for") == []  # pip has no such option
         ours |= {name: value for name, value in _DEFAULTS.items() if ours[name] is None}
         ours["index_url"] = ours["index_url"] or self._default
         ours |= {name: sorted(ours[name]) for name in ("only_binary", "no_binary")}

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from conftest import CLUSTER, QUICK, ROOT, run_python
+from conftest import CLUSTER, ROOT, run_python
 from depload.errors import SparkSessionError
 from depload.local.embedded import attached_session, attachment
 
@@ -195,7 +195,7 @@ def test_the_orders_are_the_same_every_time_and_tidied_without_pandas(lab: Any) 
 def application(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """A Spark application on two executors, as the environment variables of those who attach to it."""
     sites = tmp_path_factory.mktemp("sites-of-the-workers")
-    config = {**QUICK, "spark.executorEnv.DEPLOAD_SITES": str(sites)}
+    config = {"spark.executorEnv.DEPLOAD_SITES": str(sites)}
     code = f"""
         import json, sys
         from depload.local.embedded import attachment, spark_session

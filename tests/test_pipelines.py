@@ -345,10 +345,11 @@ def test_reports_of_an_earlier_run_do_not_outlive_one_that_cannot_start(tmp_path
 def make(target: str, folder: Path) -> subprocess.CompletedProcess[str]:
     """As where the environment has been made: the stamps are newer than all that it is made of."""
     (folder / "src").symlink_to(ROOT / "src")
-    write_files(folder, {"requirements-dev.txt": "", ".venv/dependencies": "", ".venv/depload": ""})
-    for age, stamp in enumerate(("depload", "dependencies")):
+    stamps = [f".venv/{name}" for name in ("spark.jsa", "depload", "dependencies")]
+    write_files(folder, dict.fromkeys(["requirements-dev.txt", *stamps], ""))
+    for age, stamp in enumerate(stamps):
         later = time.time() + 60 - age
-        os.utime(folder / ".venv" / stamp, (later, later))
+        os.utime(folder / stamp, (later, later))
     command = ["make", target, f"BIN={Path(sys.executable).parent}", f"PYTHON={sys.executable}", "PYTEST="]
     environment = {key: value for key, value in os.environ.items() if key not in {"MAKEFLAGS", "MAKELEVEL", "PYTEST"}}
     return subprocess.run(

@@ -60,9 +60,13 @@ def seen():
     home = pathlib.Path.home()
     found["home"] = [[str(path), path.read_text("utf-8", "replace")] for path in home.rglob("*") if path.is_file()]
     pid = os.getpid()
-    while str(pid) != os.environ["STOP_AT"]:
+    while pid and str(pid) != os.environ["STOP_AT"]:  # the first process of a namespace has no parent in it
         for name in ("environ", "cmdline"):
-            with open(f"/proc/{pid}/{name}", "rb") as file:
+            try:
+                file = open(f"/proc/{pid}/{name}", "rb")
+            except PermissionError:
+                continue
+            with file:
                 found[f"{name} of {len(found)}"] = file.read().decode("utf-8", "replace").split(chr(0))
         with open(f"/proc/{pid}/stat") as file:
             pid = int(file.read().rpartition(")")[2].split()[1])
@@ -288,6 +292,10 @@ def _in_the_url(run: Run, index: Index) -> None:
     run.given = ["--index-url", index.with_user]
 
 
+def _in_a_binding(run: Run, index: Index) -> None:
+    run.given = ["--index-for", f"acme-*={index.with_user}"]
+
+
 def _in_pip_conf(run: Run, index: Index) -> None:
     text = f"[global]\nindex-url = {index.with_user}\n"
     write_files(run.scratch / "home", {".config/pip/pip.conf": text})
@@ -404,6 +412,7 @@ def _in_a_secret_scope(run: Run, _: Index) -> None:
 
 WAYS: dict[str, Callable[[Run, Index], None]] = {
     "the URL": _in_the_url,
+    "a binding of names": _in_a_binding,
     "pip.conf": _in_pip_conf,
     "a variable of pip": _in_a_variable_of_pip,
     "a variable of uv": _in_a_variable_of_uv,

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from depload.pipeline import Converted
+
 OFFLINE = IndexOptions(no_index=True)
 
 
@@ -94,6 +96,38 @@ def _no_cache_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(conversions.Conversions, "record", record)
     monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "uv"))
+
+
+@pytest.mark.parametrize("given", ["requirements.txt", "pylock.toml", "pyproject.toml"])
+@pytest.mark.parametrize("changed", ["an included file", "a wheel", "a module"])
+def test_a_lone_file_is_another_source_when_what_it_leads_to_changes(
+    given: str, changed: str, tmp_path: Path, base: Path
+) -> None:
+    leads = {
+        "requirements.txt": {"an included file", "a wheel"},
+        "pylock.toml": {"a wheel"},
+        "pyproject.toml": {"a module", "an included file", "a wheel"},
+    }
+    folder = write_files(tmp_path / "lone", project("mine"))
+    wheel = make_wheel(folder, "alpha", "1.0", {"alpha.py": "VERSION = 1\n"})
+    lock = f'lock-version = "1.0"\n[[packages]]\nname = "alpha"\nwheels = [{{ path = "{wheel.name}" }}]\n'
+    write_files(folder, {"requirements.txt": "-r more.txt\n", "more.txt": f"./{wheel.name}\n", "pylock.toml": lock})
+
+    def run() -> Converted:
+        return convert(folder / given, base, options=OFFLINE, compile=False)
+
+    first = run()
+    assert run().reused
+    if changed == "an included file":
+        write_files(folder, {"more.txt": f"./{wheel.name}\n# changed\n"})
+    elif changed == "a wheel":
+        make_wheel(folder, "alpha", "1.0", {"alpha.py": "VERSION = 2\n"})
+    else:
+        write_files(folder, {"mine/__init__.py": "CHANGED = True\n"})
+    second = run()
+    assert second.reused == (changed not in leads[given])
+    if changed != "an included file":
+        assert (second.digest == first.digest) == second.reused
 
 
 def test_a_source_that_pins_everything_is_answered_from_the_base_without_asking_anybody(

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from depload.databricks.tasks import from_task
     from depload.errors import DeploadError, DeploadWarning
     from depload.loading.loader import Loaded, load
+    from depload.making.bounds import BuildLimits
     from depload.making.indexes import IndexOptions
+    from depload.making.policy import Policy
     from depload.pipeline import Converted, convert, detect, verify
     from depload.published.pruning import Pruned, prune
     from depload.published.removal import Cleaned, cleanup
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from depload.standards.target import Target
 
 __all__ = [
+    "BuildLimits",
     "Check",
     "Cleaned",
     "Comparison",
@@ -37,6 +40,7 @@ __all__ = [
     "IndexOptions",
     "Limits",
     "Loaded",
+    "Policy",
     "Process",
     "Pruned",
     "Report",
@@ -54,6 +58,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "BuildLimits": "making.bounds",
     "Check": "checking.preflight",
     "Cleaned": "published.removal",
     "Comparison": "reporting.comparison",
@@ -66,6 +71,7 @@ _HOMES = {
     "IndexOptions": "making.indexes",
     "Limits": "standards.archive",
     "Loaded": "loading.loader",
+    "Policy": "making.policy",
     "Process": "reporting.environments",
     "Pruned": "published.pruning",
     "Report": "reporting.report",

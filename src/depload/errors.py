@@ -169,6 +169,108 @@ class IndexUnavailableError(DeploadError):
         )
 
 
+class OptionError(DeploadError):
+    """Values of an option that cannot be used; each fault's ``where`` is the value."""
+
+    def __init__(self, option: str, faults: Sequence[Fault]) -> None:
+        super().__init__(option, tuple(faults))
+        self.option = option
+        self.faults = tuple(faults)
+
+    def __str__(self) -> str:
+        return f"{self.option} cannot be used as it was given:\n{_listed(self.faults)}"
+
+
+class _RefusedPackagesError(DeploadError):
+    """Packages that are not wanted, all of them listed; each fault's ``where`` is the package."""
+
+    _summary = ""
+    _remedy = ""
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        super().__init__(tuple(faults))
+        self.faults = tuple(faults)
+
+    def __str__(self) -> str:
+        return f"{self._summary}:\n{_listed(self.faults)}\n{self._remedy}"
+
+
+class RefusedPackageError(_RefusedPackagesError):
+    """Packages that the allow-list or the deny-list refuses; each fault says who requires it. Nothing was published."""
+
+    _summary = "packages are not allowed here"
+    _remedy = "Take them out of the source, or what requires them, or have the list (--allow, --deny) changed."
+
+
+class BuildRefusedError(_RefusedPackagesError):
+    """What would have to be built, where nothing may be (``--no-build``, ``--only-binary``). Nothing was built."""
+
+    _summary = "these would have to be built, and that is not allowed"
+    _remedy = "Put ready wheels of them into the source or on the index, or allow building (--no-build, --only-binary)."
+
+
+class Vulnerability(NamedTuple):
+    """A known vulnerability of a package that would be in the wheelhouse."""
+
+    package: str
+    version: str
+    id: str
+    aliases: tuple[str, ...]
+    severity: str
+    """A word (``HIGH``) or a CVSS vector; empty where nobody said."""
+    fixed: tuple[str, ...]
+    """The versions that are not affected any more."""
+    summary: str
+    required_by: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        also = f" ({', '.join(self.aliases)})" if self.aliases else ""
+        severity = f", {self.severity}" if self.severity else ""
+        fixed = f"fixed in {', '.join(self.fixed)}" if self.fixed else "no version is known to be without it"
+        required = f"; required by {', '.join(self.required_by)}" if self.required_by else ""
+        summary = f": {self.summary}" if self.summary else ""
+        return f"{self.package} {self.version}: {self.id}{also}{severity}{summary}; {fixed}{required}"
+
+
+class VulnerableError(DeploadError):
+    """Packages with known vulnerabilities. Nothing was published."""
+
+    def __init__(self, vulnerabilities: Sequence[Vulnerability]) -> None:
+        super().__init__(tuple(vulnerabilities))
+        self.vulnerabilities = tuple(vulnerabilities)
+
+    def __str__(self) -> str:
+        found = _listed([Fault("", str(each)) for each in self.vulnerabilities])
+        return (
+            f"packages have known vulnerabilities:\n{found}\n"
+            "Ask for fixed versions, in the source or by a constraint; --audit-ignore ID names what is put up with."
+        )
+
+
+class AuditError(DeploadError):
+    """Whether packages have known vulnerabilities could not be found out. Nothing was published."""
+
+    def __init__(self, service: str, reason: str, attempts: int) -> None:
+        super().__init__(service, reason, attempts)
+        self.service = service
+        self.reason = reason
+        self.attempts = attempts
+
+    def __str__(self) -> str:
+        tried = f" after {self.attempts} attempts" if self.attempts > 1 else ""
+        return (
+            f"{self.service} could not be asked for vulnerabilities{tried}: {self.reason}; check the address and the "
+            "proxy, name another service or OSV's records on disk (--audit), or convert without --audit"
+        )
+
+
+class IndexBindingError(_RefusedPackagesError):
+    """Packages that would come from elsewhere than the index that their names are bound to. Nothing was downloaded."""
+
+    _summary = "packages would not come from the index that they are bound to"
+    _remedy = "Publish them on that index, take away what names another place, or change --index-for."
+
+
 class HashMismatchError(DeploadError):
     """A file is not the one that was asked for."""
 
@@ -197,6 +299,44 @@ class BuildError(DeploadError):
     def __str__(self) -> str:
         remedy = self.remedy or "mend the project, or put a ready wheel of it into the source"
         return f"{self.project} could not be built; {remedy}. The build said:\n{self.output}"
+
+
+class BuildLimitError(BuildError):
+    """A build was ended because it took too much; ``limit`` is ``time``, ``memory``, ``disk`` or ``processes``.
+
+    It is ``watcher`` where the process that watches builds was itself ended, which some builds can do.
+    """
+
+    def __init__(self, project: str, limit: str, option: str, why: str, output: str) -> None:
+        DeploadError.__init__(self, project, limit, option, why, output)
+        self.project = project
+        self.limit = limit
+        self.option = option
+        self.why = why
+        self.output = output
+        self.remedy = f"if it needs more, give it with {option}" if option else ""
+
+    def __str__(self) -> str:
+        remedy = f"; {self.remedy}, or put a ready wheel of it into the source" if self.remedy else ""
+        last = f" It said last:\n{self.output}" if self.output else " It had said nothing."
+        return (
+            f"{self.project} could not be built: {self.why}{remedy}. It was ended with all that it had started.{last}"
+        )
+
+
+class BuildIsolationError(DeploadError):
+    """A build was to have no more network than was asked for, and the system refuses that."""
+
+    def __init__(self, project: str, reason: str) -> None:
+        super().__init__(project, reason)
+        self.project = project
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return (
+            f"{self.project} was not built, because its network cannot be limited here: {self.reason}; convert on a "
+            "Linux that allows network namespaces, or let it have this machine's network with --build-network all"
+        )
 
 
 class ToolMissingError(DeploadError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import errno
 import functools
 import tempfile
@@ -13,10 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from depload.errors import AlteredWheelhouseError, DeploadError, Fault, SourceError, StoreError
-from depload.making import bytecode, fetcher, inputs, tools
+from depload.making import bytecode, documents, fetcher, inputs, tools
+from depload.making.bindings import Bindings
 from depload.making.collector import Collection
 from depload.making.indexes import IndexOptions
-from depload.published import runs, wheelhouse
+from depload.making.policy import Candidate, Judge, Policy
+from depload.published import runs, sbom, wheelhouse
 from depload.published.conversions import Answer, Conversions
 from depload.published.wheelcache import WheelCache
 from depload.source import formats, layouts
@@ -29,11 +32,13 @@ from depload.stores.transfers import on_this_machine
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from datetime import timedelta
 
+    from depload.making.bounds import BuildLimits
     from depload.making.resolver import ResolverName
     from depload.published.conversions import Record
+    from depload.published.provenance import Circumstances
     from depload.published.wheelhouse import Ingredient, Manifest, PackedWheel
     from depload.source.formats import Detection
 
@@ -75,6 +80,10 @@ class Converted:
     """Whether an earlier conversion of the same base answered it."""
     why: str
     """Why it was, or why not."""
+    started: str
+    """When it began (RFC 3339)."""
+    finished: str
+    """When it was published."""
     seconds: dict[str, float]
     """Wall time by phase."""
 
@@ -111,6 +120,8 @@ class Converted:
             "warnings": list(self.warnings),
             "reused": self.reused,
             "why": self.why,
+            "started": self.started,
+            "finished": self.finished,
             "seconds": self.seconds,
         }
 
@@ -135,7 +146,9 @@ def convert(
     resolver: ResolverName | None = None,
     compile: bool = True,  # noqa: A002 - pip's name for it
     limits: Limits | None = None,
+    builds: BuildLimits | None = None,
     progress: Progress | None = None,
+    policy: Policy | None = None,
     reuse: timedelta | str | None = None,
     refresh: bool = False,
     cache: bool | str = True,
@@ -152,11 +165,16 @@ def convert(
     Wheels that were downloaded or built are kept below the base (``wheels/``, ``conversions/``) until ``prune`` removes
     them; ``cache`` is another base to keep them in, or False for none.
 
-    ``options`` come on top of pip's configuration. ``compile`` adds .pyc files where the target's Python is on this
-    machine. Whatever goes wrong, one DeploadError says so, nothing is published and nothing is left behind.
+    ``policy`` says what may be inside and how it may come about: hashes, builds, lists of what is allowed and denied,
+    an audit. ``options`` come on top of pip's configuration. ``compile`` adds .pyc files where the target's Python is
+    on this machine. ``builds`` is what building a project or an sdist may take: time, memory, disk, network. Whatever
+    goes wrong, one DeploadError says so, nothing is published and nothing is left behind.
     """
     progress = progress or Silent()
     clock = _Clock(progress)
+    options = (options or IndexOptions()).over(IndexOptions.configured())
+    Bindings.of(options)  # what cannot be read is said before anything is done
+    judge = Judge(policy or Policy(), options)
     window = duration(reuse) if reuse is not None else None
     target = target or Target.running()
     store = open_store(base, via)
@@ -167,17 +185,20 @@ def convert(
             roots=space.detection.roots,
             label=space.source.name,
             target=target,
-            options=(options or IndexOptions()).over(IndexOptions.configured()),
+            options=options,
             scratch=space.scratch,
             resolver=resolver,
             phase=clock.phase,
             progress=progress,
             warnings=list(space.detection.warnings),
             cache=WheelCache(kept) if kept else None,
+            builds=builds,
+            judge=judge,
         )
         name = _safe_name(name or space.name)
-        conversion = _Conversion(collection, [Path(file) for file in constraints], compile)
+        conversion = _Conversion(collection, options, [Path(file) for file in constraints], compile)
         made = _reused_or_made(conversion, space, name, refresh=refresh, window=window)
+        _judge(made, judge, target)
         clock.phase("write")
         file, manifest = wheelhouse.write(
             made.ingredients,
@@ -186,9 +207,12 @@ def convert(
             name=name,
             source_format=space.detection.format,
             to=space.scratch,
+            documents=functools.partial(documents.written, about=conversion.about(space.source, made.tools)),
         )
         clock.phase("publish")
-        run = runs.publish(store, file, manifest, functools.partial(progress.downloaded, file.name))
+        moved = functools.partial(progress.downloaded, file.name)
+        told = {"reused": made.reused, "why": made.why}
+        run = runs.publish(store, file, manifest, moved, lambda: {**told, **clock.times()})
         return Converted(
             path=run.path,
             wheelhouse=run.location,
@@ -198,6 +222,8 @@ def convert(
             warnings=made.warnings,
             reused=made.reused,
             why=made.why,
+            started=clock.started,
+            finished=_now(),
             seconds=clock.stop(),
         )
 
@@ -207,6 +233,8 @@ class _Conversion:
     """What is to be done where no earlier conversion answers."""
 
     collection: Collection
+    options: IndexOptions
+    """Without those of the source's own files, which the collection adds to its own."""
     constraints: Sequence[Path]
     compile: bool
 
@@ -216,7 +244,19 @@ class _Conversion:
         ingredients = collection.wheels(self.constraints)
         collection.phase("compile")
         parts = _compile(ingredients, collection) if self.compile else []
-        return Answer(tuple(ingredients), tuple(parts), tuple(collection.warnings))
+        return Answer(tuple(ingredients), tuple(parts), tuple(collection.warnings), dict(collection.tools))
+
+    def about(self, source: Path, tools: Mapping[str, str]) -> Circumstances:
+        """What the documents inside tell of it."""
+        collection = self.collection
+        return documents.about(
+            inputs.extent(source, collection.target),
+            options=self.options,
+            policy=collection.judge.policy,
+            constraints=self.constraints,
+            tools=tools,
+            more={"compile": self.compile, "resolver": collection.resolver},
+        )
 
     def digest(self, source: Path, name: str) -> str:
         """Of all that decides the outcome."""
@@ -227,7 +267,7 @@ class _Conversion:
             name=name,
             options=collection.options,
             constraints=self.constraints,
-            more=(str(collection.resolver), str(self.compile)),
+            more=(str(collection.resolver), str(self.compile), *collection.judge.inputs),
         )
 
 
@@ -266,7 +306,7 @@ def _remembered(conversion: _Conversion, known: Conversions) -> Answer:
         known.remember_failure(error)
         raise
     conversion.collection.phase("keep")
-    known.remember(made.ingredients, made.bytecode, made.warnings, conversion.collection.unpinned)
+    known.remember(made, conversion.collection.unpinned)
     return made
 
 
@@ -281,12 +321,23 @@ class _Made:
     ingredients: tuple[Ingredient, ...]
     bytecode: tuple[wheelhouse.Bytecode, ...]
     warnings: tuple[str, ...]
+    tools: Mapping[str, str]
     reused: bool
     why: str
 
     @classmethod
     def of(cls, answer: Answer, why: str, *, reused: bool = False) -> _Made:
-        return cls(answer.ingredients, answer.bytecode, answer.warnings, reused, why)
+        return cls(answer.ingredients, answer.bytecode, answer.warnings, answer.tools, reused, why)
+
+
+def _judge(made: _Made, judge: Judge, target: Target) -> None:
+    """What goes in is judged, whoever made it: an earlier conversion may have had another policy."""
+    requested = {item.wheel.name: item.origin for item in made.ingredients if item.requested}
+    found = [item.wheel for item in made.ingredients]
+    judge.judge(
+        [Candidate(wheel.name, wheel.version) for wheel in found],
+        lambda _: sbom.required_by(found, target, dict.fromkeys(requested, "the source")),
+    )
 
 
 def _why(record: Record) -> str:
@@ -430,10 +481,15 @@ class _Opened:
         return to
 
 
+def _now() -> str:
+    return dt.datetime.now(dt.timezone.utc).isoformat(timespec="milliseconds")
+
+
 class _Clock:
     """Wall time by phase."""
 
     def __init__(self, progress: Progress) -> None:
+        self.started = _now()
         self._progress = progress
         self._seconds: dict[str, float] = {}
         self._name = ""
@@ -444,6 +500,10 @@ class _Clock:
         self._end()
         self._name, self._since = name, time.perf_counter()
         self._progress.phase(name)
+
+    def times(self) -> dict[str, Any]:
+        """When it began, now, and the seconds of each phase that has ended."""
+        return {"started": self.started, "finished": _now(), "seconds": dict(self._seconds)}
 
     def stop(self) -> dict[str, float]:
         """End the last phase; the seconds of each, and of all."""

@@ -141,7 +141,8 @@ def _build_pyspark(version: str) -> None:
         quiet = ["--quiet", "--disable-pip-version-check", "--no-cache-dir"]
         with tempfile.TemporaryDirectory(dir=KEPT) as scratch:
             command = [sys.executable, "-m", "pip", "wheel", *quiet, "--no-deps", "--use-pep517", "-w", scratch]
-            _run([*command, f"pyspark=={version}"])
+            stored = "--config-settings=--build-option=--compression=stored"  # jars do not become smaller
+            _run([*command, stored, f"pyspark=={version}"])
             _PYSPARKS.mkdir(exist_ok=True)
             for wheel in Path(scratch).glob("*.whl"):
                 wheel.replace(_PYSPARKS / wheel.name)

@@ -129,6 +129,22 @@ def _detection_text(detection: Detection) -> str:
 @click.option("--prefer-binary", is_flag=True, help="Prefer older wheels over newer sdists (pip only).")
 @click.option("--only-binary", multiple=True, help="Packages, or :all:, that must not be built from source.")
 @click.option("--no-binary", multiple=True, help="Packages, or :all:, that must be built from source.")
+@click.option(
+    "--no-build", is_flag=True, help="Build nothing, of the source and of the index; name what would need it."
+)
+@click.option("--require-hashes", is_flag=True, help="Take nothing whose hash the source does not give.")
+@click.option(
+    "--index-for",
+    multiple=True,
+    metavar="NAME=URL",
+    help="Take NAME, or PREFIX*, from the index at URL and from nowhere else.",
+)
+@click.option("--allow", multiple=True, metavar="NAME|FILE", help="Allow these packages alone, as requests>=2.31.")
+@click.option("--deny", multiple=True, metavar="NAME|FILE", help="Allow no such packages, as requests<2.31.")
+@click.option(
+    "--audit", metavar="WHERE", help="Refuse known vulnerabilities: osv, pypi, a URL, or OSV's records on disk."
+)
+@click.option("--audit-ignore", multiple=True, metavar="ID", help="A vulnerability that is put up with.")
 @click.option("--trusted-host", "trusted_hosts", multiple=True, help="Hosts whose certificates are not checked.")
 @click.option("--cert", help="File with the certificate authorities to trust.")
 @click.option("--client-cert", help="File with the certificate and key to show to the index.")
@@ -147,6 +163,14 @@ def _detection_text(detection: Detection) -> str:
 @click.option("--reuse", metavar="SPAN", help="How old an answer may be that pins not every version [default: none].")
 @click.option("--refresh", is_flag=True, help="Convert anew, whatever the base has of earlier conversions.")
 @click.option("--cache/--no-cache", default=True, show_default=True, help="Keep wheels below BASE for later ones.")
+@click.option("--build-timeout", metavar="SPAN", help="How long a build, or resolving, may take [default: 30m].")
+@click.option("--build-memory", metavar="SIZE", help="Most memory of all processes of a build [default: 8GB].")
+@click.option("--build-disk", metavar="SIZE", help="Most that a build may write [default: 20GB].")
+@click.option(
+    "--build-network",
+    type=click.Choice(["index", "all"]),
+    help="What builds may reach: what indexes list, or all [default: all; with --no-index nothing, where possible].",
+)
 @click.option("--max-members", type=int, help="Most members that a zip may have.")
 @click.option("--max-size", type=int, help="Most bytes that a zip may unpack to.")
 @click.option("--max-ratio", type=int, help="Most bytes that a packed byte may unpack to.")
@@ -156,13 +180,25 @@ def _convert(source: str, base: str, as_json: bool, **given: Any) -> None:  # no
 
     Prints the run path, which is what the tasks that load are given.
     """
-    from depload import IndexOptions, Limits, Target, convert
+    from depload import BuildLimits, IndexOptions, Limits, Policy, Target, convert
 
     limits = {
         key: given[f"max_{key}"] for key in ("members", "size", "ratio", "depth") if given[f"max_{key}"] is not None
     }
-    index = ("index_url", "extra_index_urls", "no_index", "find_links", "pre", "prefer_binary", "only_binary")
+    names = ("timeout", "memory", "disk", "network")
+    builds = BuildLimits.of(**{key: given[f"build_{key}"] for key in names})
+    index = (
+        "index_url",
+        "extra_index_urls",
+        "index_for",
+        "no_index",
+        "find_links",
+        "pre",
+        "prefer_binary",
+        "only_binary",
+    )
     network = ("no_binary", "trusted_hosts", "cert", "client_cert", "proxy", "timeout", "retries", "keyring_provider")
+    policy = ("require_hashes", "no_build", "allow", "deny", "audit", "audit_ignore")
     options = IndexOptions(**{key: given[key] for key in (*index, *network)})
     if given["index_url_secret"] or given["extra_index_url_secrets"]:
         from depload.databricks.secrets import with_secrets
@@ -181,7 +217,9 @@ def _convert(source: str, base: str, as_json: bool, **given: Any) -> None:  # no
             resolver=given["resolver"],
             compile=given["compile"],
             **{key: given[key] for key in ("reuse", "refresh", "cache")},
+            policy=Policy(**{key: given[key] for key in policy}),
             limits=Limits(**limits),
+            builds=builds,
             progress=progress,
         )
     _warn(() if as_json else converted.warnings)
@@ -246,14 +284,23 @@ class _Lines:
 
 @_command("inspect", "depload inspect /Volumes/main/default/deps/3f0a9c1e-0000-4000-8000-000000000000")
 @click.argument("path")
-def _inspect(path: str, as_json: bool) -> None:
+@click.option("--sbom", "member", flag_value="sbom", help="Print the bill of materials inside (CycloneDX 1.6, JSON).")
+@click.option("--provenance", "member", flag_value="provenance", help="Print the provenance inside (in-toto, SLSA v1).")
+def _inspect(path: str, member: str | None, as_json: bool) -> None:
     """Print what the wheelhouse at PATH holds: a run path or a .wheelhouse.zip."""
+    from depload.published import provenance, sbom, wheelhouse
     from depload.published.runs import open_run
 
     run = open_run(path)
+    if member:
+        name = sbom.MEMBER if member == "sbom" else provenance.MEMBER
+        click.echo(wheelhouse.document(run.file, name), nl=False)
+        return
     data = {"path": run.path, "wheelhouse": run.location, **run.manifest.to_json()}
     manifest = run.manifest
     about = f"format: {manifest.format}\ntarget: {manifest.target}\nfile:   {run.location}\ndigest: {manifest.digest}"
+    inside = [name for name in (sbom.MEMBER, provenance.MEMBER) if name in manifest.others]
+    about += f"\ninside: {', '.join(inside)} (--sbom and --provenance print them)" if inside else ""
     _print(as_json, data, f"{_wheels_table(manifest)}\n\n{about}")
 
 

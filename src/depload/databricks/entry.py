@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 _OBJECTS = {"dbutils", "spark", "options"}  # what cannot be written as text
-_INDEX = ("index_url", "extra_index_urls", "find_links", "no_index", "only_binary")
+_INDEX = ("index_url", "extra_index_urls", "index_for", "find_links", "no_index", "only_binary")
 
 
 def process_dependencies() -> None:
-    """``source``, ``volume_base_path``; ``run_id``, ``task``, ``name``, ``runtime``, ``constraints``, index options.
+    """``source``, ``volume_base_path``; ``run_id``, ``task``, ``name``, ``runtime``, ``constraints``, options.
 
     Of an index with a password, ``index_url_secret`` and ``extra_index_url_secrets`` name the secrets: ``scope/key``.
     """
@@ -42,6 +42,7 @@ def process_dependencies() -> None:
     options = IndexOptions(
         index_url=index.get("index_url"),
         extra_index_urls=tuple(given.listed("extra_index_urls", index.get("extra_index_urls"))),
+        index_for=tuple(given.listed("index_for", index.get("index_for"))),
         find_links=tuple(given.listed("find_links", index.get("find_links"))),
         no_index=given.flag("no_index", index.get("no_index", "false")),
         only_binary=tuple(given.listed("only_binary", index.get("only_binary"))),

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from depload import Limits, cleanup, verify
+from depload import IndexOptions, Limits, cleanup, verify
 from depload.errors import (
     AlteredWheelhouseError,
     DeploadError,
@@ -27,6 +27,7 @@ from depload.errors import (
     StoreError,
 )
 from depload.making.inputs import digest
+from depload.making.policy import Judge
 from depload.published.runs import MANIFEST
 from depload.stores import transfers
 from depload.stores.addresses import open_store, split
@@ -34,7 +35,7 @@ from depload.stores.addresses import open_store, split
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from depload import IndexOptions, Target
+    from depload import Policy, Target
     from depload.stores.store import Store
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
@@ -113,9 +114,13 @@ def inputs(
     name: str | None,
     options: IndexOptions | None,
     constraints: Iterable[str],
+    policy: Policy | None = None,
     via: Any = None,
 ) -> str:
-    """What decides the outcome, as 16 hexadecimal digits: contents, not paths, and no credentials."""
+    """What decides the outcome, as 16 hexadecimal digits: contents, not paths, and no credentials.
+
+    The whole policy does, because what an earlier attempt published is not judged again.
+    """
     limits = Limits()
     with tempfile.TemporaryDirectory(prefix="depload-") as scratch:
         try:
@@ -123,7 +128,8 @@ def inputs(
         except SourceError:  # which ``convert`` tells
             here = Path(source)
         files = [Path(file) for file in constraints]
-        return digest(here, target=target, name=name, options=options, constraints=files)[:16]
+        more = Judge(policy, options or IndexOptions()).facts if policy else ()
+        return digest(here, target=target, name=name, options=options, constraints=files, more=more)[:16]
 
 
 def newest(base: str, run_id: str, task: str, via: Any = None) -> str | None:

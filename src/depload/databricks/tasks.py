@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from depload import Target, convert, load, prune
+from depload import BuildLimits, Policy, Target, convert, load, prune
 from depload.databricks import jobruns, secrets, validation, values
 from depload.databricks import parameters as given
 from depload.databricks.jobruns import Cleared, Published
@@ -52,8 +52,18 @@ def process_dependencies(
     index_url_secret: str | None = None,
     extra_index_url_secrets: str | Iterable[str] | None = None,
     constraints: str | Iterable[str] | None = None,
+    require_hashes: bool | str = False,
+    no_build: bool | str = False,
+    allow: str | Iterable[str] | None = None,
+    deny: str | Iterable[str] | None = None,
+    audit: str | None = None,
+    audit_ignore: str | Iterable[str] | None = None,
     reuse: str | None = None,
     refresh: bool | str = False,
+    build_timeout: str | None = None,
+    build_memory: str | None = None,
+    build_disk: str | None = None,
+    build_network: Literal["index", "all"] | None = None,
     dbutils: Any = None,
 ) -> Published:
     """Convert ``source``, and set the task values ``wheelhouse_path``, ``wheelhouse_digest`` and ``wheelhouse_format``.
@@ -64,12 +74,16 @@ def process_dependencies(
     ``DEPLOAD_TASK_VALUES`` no task value is set, and only the returned path, or ``run_id``, leads to it.
 
     ``index_url_secret`` names a secret, ``scope/key``, that holds the index URL with its password;
-    ``extra_index_url_secrets`` names further ones. ``reuse`` (``24h``) and ``refresh`` are those of
-    ``depload.convert``; wheels are kept in ``volume_base_path`` for all runs.
+    ``extra_index_url_secrets`` names further ones. ``require_hashes`` to ``audit_ignore`` are those of
+    ``depload.Policy``; a list whose versions have commas is a JSON list, or a file. ``reuse`` (``24h``) and ``refresh``
+    are those of ``depload.convert``; wheels are kept in ``volume_base_path`` for all runs. ``build_timeout`` (``30m``),
+    ``build_memory``, ``build_disk`` (``20GB``) and ``build_network`` are what ``depload.BuildLimits`` has.
 
     Raises ParameterError, OldRuntimeError, SecretError, TaskValueError, and what ``depload.convert`` raises.
     """
+    asked = {"timeout": build_timeout, "memory": build_memory, "disk": build_disk, "network": build_network}
     given.refuse_references(
+        **{f"build_{key}": value for key, value in asked.items()},
         source=source,
         volume_base_path=volume_base_path,
         run_id=run_id,
@@ -79,19 +93,34 @@ def process_dependencies(
         index_url_secret=index_url_secret,
         extra_index_url_secrets=extra_index_url_secrets,
         constraints=constraints,
+        allow=allow,
+        deny=deny,
+        audit=audit,
+        audit_ignore=audit_ignore,
     )
     given.require(source=source, volume_base_path=volume_base_path)
     open_store(volume_base_path, dbutils)  # before anything is fetched for nothing
+    builds = BuildLimits.of(**asked)
     known = values.task_values(dbutils, task=task)
     target = Target.of(runtime=runtime)
     limits = given.listed("constraints", constraints)
+    policy = Policy(
+        require_hashes=given.flag("require_hashes", require_hashes),
+        no_build=given.flag("no_build", no_build),
+        allow=tuple(given.listed("allow", allow)),
+        deny=tuple(given.listed("deny", deny)),
+        audit=audit,
+        audit_ignore=tuple(given.listed("audit_ignore", audit_ignore)),
+    )
     extra = given.listed("extra_index_url_secrets", extra_index_url_secrets)
     if index_url_secret or extra:
         options = secrets.with_secrets(options, index_url=index_url_secret, extra_index_urls=extra, dbutils=dbutils)
     place, published = volume_base_path, None
     if run_id:
         jobruns.check(run_id, task)
-        made_of = jobruns.inputs(source, target=target, name=name, options=options, constraints=limits, via=dbutils)
+        made_of = jobruns.inputs(
+            source, target=target, name=name, options=options, constraints=limits, policy=policy, via=dbutils
+        )
         place = jobruns.folder(volume_base_path, run_id, task, made_of)
         published = jobruns.published(volume_base_path, run_id, task, made_of, dbutils)
     if published is None:
@@ -102,6 +131,8 @@ def process_dependencies(
             target=target,
             options=options,
             constraints=limits,
+            builds=builds,
+            policy=policy,
             reuse=reuse,
             refresh=given.flag("refresh", refresh),
             cache=volume_base_path,  # for all runs, where the run path is one job run's own

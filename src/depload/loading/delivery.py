@@ -99,34 +99,51 @@ def deliver(
     """
     kept = session.keep() or _own_directory()
     refused = "none of them is open to this run path and session"
-    for payload in _payloads(run, session, kept):
-        if payload.how.partition(":")[0] in ways:
-            try:
-                return _delivered(run, session, payload, names, isolation)
-            except _NotThisWayError as error:
-                refused = str(error)
-    raise SparkSessionError(f"the workers cannot be given the wheelhouse ({', '.join(ways)}): {refused}", _OTHER_WAYS)
+    met: list[str] = []
+    with contextlib.ExitStack() as failing:
+        failing.callback(_forget, run, session, met)
+        for payload in _payloads(run, session, kept):
+            if payload.how.partition(":")[0] in ways:
+                try:
+                    delivered = _delivered(run, session, payload, names, isolation, met)
+                except _NotThisWayError as error:
+                    refused = str(error)
+                else:
+                    failing.pop_all()
+                    return delivered
+        what = f"the workers cannot be given the wheelhouse ({', '.join(ways)})"
+        raise SparkSessionError(f"{what}: {refused}", _OTHER_WAYS)
 
 
 class _NotThisWayError(Exception):
     """A way that is not open here; the session is as it was."""
 
 
-def _delivered(run: Run, session: Session, payload: _Payload, names: Sequence[str], isolation: str) -> Delivered:
+def _delivered(
+    run: Run, session: Session, payload: _Payload, names: Sequence[str], isolation: str, met: list[str]
+) -> Delivered:
+    """One way; ``met`` lists the activation modules of the ways that failed, which workers have to forget."""
     try:
-        undo = (_isolated if isolation == PROCESS else _shared)(run, session, payload)
+        put_back = (_isolated if isolation == PROCESS else _shared)(run, session, payload)
     except SparkSessionError as error:
         if payload.how != _URI:
             raise
         # This Spark has no file system for the address, and has refused before it changed anything.
         raise _NotThisWayError(error.reason) from error
+    modules = [*met, payload.module] if isolation == SHARED else []
+
+    def undo() -> None:
+        if put_back() is not False:
+            _forget(run, session, modules)
+
     try:
         answers = _ask(run, session, payload.module, names, isolation, read=payload.read)
         _refuse_unreachable(payload, answers)
         workers = _accepted(run, answers, payload.how, isolation)
         return Delivered(workers, payload.how, payload.module, tuple(_warnings(answers)), undo)
     except BaseException:
-        undo()
+        if put_back() is not False:
+            met[:] = modules
         raise
 
 
@@ -164,30 +181,32 @@ def prove(run: Run, session: Session, delivered: Delivered, names: Sequence[str]
 # --- shared: on the path of the application's workers ---------------------------------------------------------------
 
 
-def _shared(run: Run, session: Session, payload: _Payload) -> Callable[[], None]:
+def _shared(run: Run, session: Session, payload: _Payload) -> Callable[[], object]:
     _there(run, payload)
     session.send(payload.sent)
+    return functools.partial(session.take_back, payload.name)
 
-    def undo() -> None:
-        if not session.take_back(payload.name):
-            return
+
+def _forget(run: Run, session: Session, modules: Sequence[str]) -> None:
+    """Have every shared worker take back what it met of these activation modules."""
+    if modules:
         description = f"depload: unload {run.manifest.name} {run.manifest.digest[:12]} from every worker"
         with contextlib.suppress(SparkSessionError):  # a stopped session has no workers left
-            sessions.everywhere(session, _forget(payload.module), description)
-
-    return undo
+            sessions.everywhere(session, _forgetting(tuple(modules)), description)
 
 
-def _forget(module: str) -> Task:
+def _forgetting(modules: Sequence[str]) -> Task:
     def forget() -> dict[str, Any]:
         import os
         import socket
         import sys
 
-        if module in sys.modules:
-            sys.modules[module].take_back()
-            return dict(sys.modules[module].process())
-        return {"host": socket.gethostname(), "executor": "", "pid": os.getpid()}
+        answer: dict[str, Any] = {"host": socket.gethostname(), "executor": "", "pid": os.getpid()}
+        for module in modules:
+            if module in sys.modules:
+                sys.modules[module].take_back()
+                answer = dict(sys.modules[module].process())
+        return answer
 
     return forget
 
@@ -195,7 +214,7 @@ def _forget(module: str) -> Task:
 # --- process: workers of the session's own --------------------------------------------------------------------------
 
 
-def _isolated(run: Run, session: Session, payload: _Payload) -> Callable[[], None]:
+def _isolated(run: Run, session: Session, payload: _Payload) -> Callable[[], object]:
     _there(run, payload)
     session.send_aside(payload.sent)
     pythons, folder = _as_workers_see(session, payload.name)

@@ -19,6 +19,10 @@ class Aliases:
     def __init__(self, origins: Iterable[tuple[str, str, int]] = ()) -> None:
         self._origins = sorted(set(origins))
 
+    def add(self, origins: Iterable[tuple[str, str, int]]) -> None:
+        """More hosts."""
+        self._origins = sorted({*self._origins, *origins})
+
     @property
     def hosts(self) -> list[str]:
         """Host and port of each alias, as pip names those that it trusts."""

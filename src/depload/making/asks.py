@@ -15,7 +15,7 @@ from depload.errors import Fault, HashMismatchError, RequirementsError
 from depload.standards import lockfile, requirements, wheels
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from depload.making.indexes import IndexOptions
     from depload.source.formats import Root
@@ -38,10 +38,18 @@ class Asks:
     """What a file of each package must have one of."""
 
 
-def read(roots: Sequence[Root], constraints: Sequence[Path], target: Target, label: str) -> Asks:
+def read(
+    roots: Sequence[Root],
+    constraints: Sequence[Path],
+    target: Target,
+    label: str,
+    *,
+    require_hashes: bool = False,
+) -> Asks:
     """Read the lists of the source and the constraints that were given beside it.
 
-    Raises RequirementsError with file and line, or file and key.
+    With ``require_hashes`` each requirement must have a hash, whether a file of the source asks for that or not. Raises
+    RequirementsError with file and line, or file and key.
     """
     parts = [requirements.read(root.location, root.top) for root in roots if root.kind == "requirements"]
     lists = requirements.merge(parts)
@@ -52,6 +60,7 @@ def read(roots: Sequence[Root], constraints: Sequence[Path], target: Target, lab
         lines=tuple(line for line in lists.lines if _counts(line, target)),
         constraints=(*lists.constraints, *(line for more in given for line in (*more.lines, *more.constraints))),
     )
+    lists = replace(lists, require_hashes=lists.require_hashes or require_hashes)
     if faults := [
         Fault(line.origin, "a directory has no hash; put a wheel of it there, or take the --hash away")
         for line in lists.lines
@@ -59,6 +68,8 @@ def read(roots: Sequence[Root], constraints: Sequence[Path], target: Target, lab
     ]:
         raise RequirementsError(label, faults)
     locks = [(root, _read_lock(root, target, label)) for root in roots if root.kind == "pylock"]
+    if faults := [*requirements.unverifiable(lists), *_without_hash(lists, locks)]:
+        raise RequirementsError(label, faults)
     locked = tuple(package for _, packages in locks for package in packages)
     asked = [(line.name, line.origin) for line in lists.lines if line.name]
     asked += [(package.name, root.path) for root, packages in locks for package in packages]
@@ -82,6 +93,12 @@ def with_lists(options: IndexOptions, lists: Requirements) -> IndexOptions:
     )
 
 
+def urls(lists: Requirements) -> list[tuple[str, str]]:
+    """Name and URL of what the source asks for by its URL."""
+    parsed = [requirement(line) for line in lists.lines if line.path is None and line.name]
+    return [(canonicalize_name(each.name), each.url) for each in parsed if each.url]
+
+
 def pins(asked: Asks, requires: Iterable[Requirement]) -> set[str]:
     """The packages whose version is fixed: by ``==``, a URL or a lock, in the source itself or in its own wheels."""
     lines = [requirement(line) for line in (*asked.lists.lines, *asked.lists.constraints)]
@@ -99,6 +116,18 @@ def requirement(line: Line) -> Requirement:
     """The line as PEP 508 has it; a path whose name nobody said gets one that does not matter."""
     unnamed = f"unnamed{line.requirement.removeprefix(str(line.path))}"
     return Requirement(unnamed if line.name is None else line.requirement)
+
+
+def _without_hash(lists: Requirements, locks: Sequence[tuple[Root, Sequence[LockedPackage]]]) -> Iterator[Fault]:
+    """Of the locks what ``--require-hashes`` refuses."""
+    for root, packages in locks if lists.require_hashes else ():
+        for package in packages:
+            if package.directory is not None:
+                yield Fault(root.path, f"{package.name} is a directory, which has no hash; put a wheel of it there")
+            elif not all(file.sha256 for file in package.files):
+                yield Fault(
+                    root.path, f"{package.name} has a file without sha256, and --require-hashes wants one for each"
+                )
 
 
 def _counts(line: Line, target: Target) -> bool:

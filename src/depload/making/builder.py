@@ -29,8 +29,9 @@ from depload.standards import wheels
 from depload.travels import siblings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from depload.making.bounds import BuildLimits
     from depload.making.indexes import IndexOptions
     from depload.making.ways import Way
     from depload.standards.target import Target
@@ -50,6 +51,9 @@ _REMEDIES = {
         "it does not say what its packages are: name them (for setuptools in [tool.setuptools] of its pyproject.toml), "
         "or hand over its modules without pyproject.toml beside a requirements.txt"
     ),
+    r"File too large|SIGXFSZ|signal: 25": (
+        "it wrote a file larger than it may: give it more with --build-disk, or put a ready wheel of it into the source"
+    ),
     r"index lookups were disabled|not found in the provided package locations|No matching distribution found": (
         "what its build requires was not found: put wheels of that where --find-links looks, allow an index, or put a "
         "ready wheel of the project into the source"
@@ -67,25 +71,38 @@ class Buildable:
     label: str
 
 
-def build(projects: Sequence[Buildable], target: Target, *, options: IndexOptions, to: Path) -> list[Path]:
+def build(
+    projects: Sequence[Buildable],
+    target: Target,
+    *,
+    options: IndexOptions,
+    to: Path,
+    limits: BuildLimits | None = None,
+    warn: Callable[[str], None] = lambda _what: None,
+) -> list[Path]:
     """Build a wheel of each, isolated as PEP 517 asks, with the target's own Python; in the order given.
 
-    Raises InterpreterMissingError, BuildError with the backend's last lines, IndexUnavailableError where what it
-    requires cannot be had, InvalidWheelError where what comes out does not fit the target.
+    ``warn`` is told where the system does not keep builds as far from the network as was asked for.
+
+    Raises InterpreterMissingError, BuildError with the backend's last lines, BuildLimitError where it takes more than
+    ``limits``, IndexUnavailableError where what it requires cannot be had, InvalidWheelError where what comes out does
+    not fit the target.
     """
     if not projects:
         return []
     interpreter = tools.interpreter(target.python)
     if interpreter is None:
         raise InterpreterMissingError([project.label for project in projects], target.python)
-    with ways.opened(options) as way, concurrent.futures.ThreadPoolExecutor(_BUILDS_AT_ONCE) as pool:
+    with concurrent.futures.ThreadPoolExecutor(_BUILDS_AT_ONCE) as pool, ways.opened(options, (), limits) as way:
         tool = _tool(interpreter, way.options)
         jobs = [pool.submit(_build, project, tool, way, to / str(at)) for at, project in enumerate(projects)]
         try:
             built = [job.result() for job in jobs]
-        finally:
+        finally:  # the way ends what runs still; the pool waits for that
             for job in jobs:
                 job.cancel()
+        if way.bounds.refused:
+            warn(way.bounds.refusal(", ".join(project.label for project in projects)))
     for project, wheel in zip(projects, built, strict=True):
         if faults := wheels.faults(wheel, target) or tuple(_too_new(wheel, target)):
             raise InvalidWheelError(f"the build of {project.label}", faults)
@@ -101,7 +118,7 @@ def _build(project: Buildable, tool: Sequence[str], way: Way, work: Path) -> Pat
         source = work / "source"
         _copy(project, source)
     environment = {**way.environment(work / "home"), **_reproducible(work), "TMPDIR": str(temporary)}
-    done = way.run([*tool, str(out), str(source)], environment=environment, cwd=work)
+    done = way.run([*tool, str(out), str(source)], what=project.label, environment=environment, cwd=work)
     found = sorted(out.glob("*.whl"))
     if done.code or len(found) != 1:
         said = done.said.replace(str(source), project.label)
@@ -174,6 +191,11 @@ def _tool(interpreter: str, options: IndexOptions) -> list[str]:
         raise ToolMissingError("uv or pip", "building a project", "install it with: pip install uv")
     words = [*pip, "--python", interpreter, "wheel", "--no-deps", "--use-pep517", "--no-input"]
     return [*words, "--disable-pip-version-check", *options.pip_arguments(), "--wheel-dir"]
+
+
+def described() -> str:
+    """What builds: the tool and its version; the backend says in the wheel what it is."""
+    return tools.described("uv" if tools.uv() else "pip")
 
 
 def _failed(label: str, said: str) -> BuildError:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from packaging.utils import canonicalize_name
 
 from depload.errors import (
+    BuildRefusedError,
     Fault,
     HashMismatchError,
     InvalidWheelError,
@@ -22,13 +23,15 @@ from depload.errors import (
     ResolutionError,
     SourceError,
 )
-from depload.making import asks, builder, fetcher, inputs, resolver
+from depload.making import asks, bindings, builder, fetcher, inputs, resolver
+from depload.making import policy as policies
 from depload.making.builder import Buildable, LooseFile
 from depload.making.fetcher import Download
-from depload.making.indexes import redact
+from depload.making.indexes import IndexOptions, redact
+from depload.making.policy import Candidate, Judge, Policy
 from depload.published.wheelhouse import Ingredient
 from depload.source import imports, installed
-from depload.standards import wheels
+from depload.standards import digests, wheels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -36,8 +39,8 @@ if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
     from depload.making.asks import Asks
-    from depload.making.indexes import IndexOptions
-    from depload.making.resolver import ResolverName
+    from depload.making.bounds import BuildLimits
+    from depload.making.resolver import AskedBy, ResolverName
     from depload.published.wheelcache import WheelCache
     from depload.source.formats import Kind, Root
     from depload.standards.lockfile import LockedFile, LockedPackage
@@ -66,14 +69,25 @@ class Collection:
     warnings: list[str] = field(default_factory=list)
     cache: WheelCache | None = None
     """Wheels of earlier conversions."""
+    builds: BuildLimits | None = None
+    """What a build may take."""
+    judge: Judge = field(default_factory=lambda: Judge(Policy(), IndexOptions()))
+    """What the conversion has to keep to."""
     unpinned: tuple[str, ...] = ()
     """Once there are wheels: the packages whose versions the source leaves open."""
+    tools: dict[str, str] = field(default_factory=dict)
+    """Once there are wheels: what resolved and what built, with its version."""
 
     def wheels(self, constraints: Sequence[Path] = ()) -> list[Ingredient]:
         """Every wheel that the source needs for the target. Raises what the stages raise; see ``pipeline.convert``."""
-        asked = asks.read(self.roots, constraints, self.target, self.label)
+        policy = self.judge.policy
+        asked = asks.read(self.roots, constraints, self.target, self.label, require_hashes=policy.require_hashes)
         self.options = asks.with_lists(self.options, asked.lists)
+        if policy.no_build:
+            self.options = replace(self.options, only_binary=(":all:",), no_binary=())
         _refuse_protected(asked.origins)
+        policies.refuse_builds(asked, self._of("project", "sdist"), self.options, everything=policy.no_build)
+        bindings.check(asks.urls(asked.lists), self.options)
         self.phase("build")
         local = self._local(asked)
         _refuse_protected({name: (own.ingredient.origin,) for name, own in local.items()})
@@ -113,13 +127,13 @@ class Collection:
         for wheel in fitting:
             asks.check_hashes(wheel.path, asked.hashes.get(wheel.name, ()))
         found = [
-            *((wheel.path, wheel, files[wheel.path]) for wheel in fitting),
-            *((path, wheel, f"built from {label}") for path, wheel, label in self._built(projects)),
-            *((root.location, wheel, root.path) for root, wheel in self._installed()),
+            *((wheel.path, Ingredient(wheel, files[wheel.path], requested=True)) for wheel in fitting),
+            *self._built(projects),
+            *((root.location, Ingredient(wheel, root.path, requested=True)) for root, wheel in self._installed()),
         ]
         if self._of("modules"):
-            found.append((Path(), self._modules(), "built from loose modules"))
-        owns = [_Own(Ingredient(wheel, origin, requested=True), frozenset(extras[at])) for at, wheel, origin in found]
+            found.append((Path(), Ingredient(self._modules(), "built from loose modules", requested=True)))
+        owns = [_Own(ingredient, frozenset(extras[at])) for at, ingredient in found]
         return self._without_paths(_by_name(owns, self.label))
 
     def _without_paths(self, owns: dict[str, _Own]) -> dict[str, _Own]:
@@ -146,27 +160,35 @@ class Collection:
             raise InvalidWheelError(self.label, found)
         return [wheels.read(group[0]) for group in best]
 
-    def _built(self, projects: Mapping[Path, str]) -> Iterator[tuple[Path, Wheel, str]]:
+    def _built(self, projects: Mapping[Path, str]) -> Iterator[tuple[Path, Ingredient]]:
         labels = ["the project" if label == "." else label for label in projects.values()]
         buildables = [Buildable(path, label) for path, label in zip(projects, labels, strict=True)]
         made = self._build(buildables, self.scratch / "built")
-        return zip(projects, map(wheels.read, made), labels, strict=True)
+        for path, file, label in zip(projects, made, labels, strict=True):
+            wheel = wheels.read(file)
+            yield path, Ingredient(wheel, f"built from {label}", requested=True, built_from=digests.of(path))
 
     def _build(self, buildables: Sequence[Buildable], to: Path) -> list[Path]:
         """A wheel of each: one that was built of the same sources before, or a new one."""
+        if buildables:
+            self.tools["builder"] = builder.described()
         if self.cache is None:
-            return builder.build(buildables, self.target, options=self.options, to=to)
+            return self._build_anew(buildables, to)
         kept = to / "kept"
         kept.mkdir(parents=True)
         digests = [inputs.digest(each.path, target=self.target, **_BUILD_INPUTS) for each in buildables]
         found = [self.cache.built(digest, kept) for digest in digests]
         missing = [each for each, path in zip(buildables, found, strict=True) if path is None]
-        made = iter(builder.build(missing, self.target, options=self.options, to=to))
+        made = iter(self._build_anew(missing, to))
         built = [path or next(made) for path in found]
         for digest, before, path in zip(digests, found, built, strict=True):
             if before is None:
                 self.cache.keep_built(digest, path, wheels.sha256_of(path))
         return built
+
+    def _build_anew(self, buildables: Sequence[Buildable], to: Path) -> list[Path]:
+        warn = self.warnings.append
+        return builder.build(buildables, self.target, options=self.options, to=to, limits=self.builds, warn=warn)
 
     def _installed(self) -> Iterator[tuple[Root, Wheel]]:
         """Packages that somebody installed into the source, as wheels; all that do not fit the target at once."""
@@ -197,10 +219,19 @@ class Collection:
         named = [line.requirement for line in asked.lists.lines if line.path is None]
         constraints = [line.requirement for line in asked.lists.constraints]
         extras = any(own.extras for own in local.values())
+
+        def judge(packages: Sequence[LockedPackage], asked_by: Callable[[Sequence[str]], AskedBy]) -> None:
+            candidates = [Candidate(name, own.ingredient.wheel.version) for name, own in local.items()]
+            candidates += [Candidate(each.name, each.version) for each in packages if each.name not in local]
+            self.judge.judge(candidates, lambda names: _required_by(names, asked, local, asked_by(names)))
+
         if not (named or asked.locked or constraints or extras) and _is_complete(local, self.target):
+            judge((), lambda _: {})
             return ()
         if asked.locked and not (named or constraints) and local.keys() <= {package.name for package in asked.locked}:
+            judge(asked.locked, lambda _: {})
             return asked.locked
+        self.tools["resolver"] = resolver.described(self.resolver)
         return resolver.resolve(
             [
                 *named,
@@ -212,6 +243,9 @@ class Collection:
             options=self.options,
             scratch=self.scratch,
             resolver=self.resolver,
+            limits=self.builds,
+            warn=self.warnings.append,
+            judge=judge,
         )
 
     def _require_hashes(self, asked: Asks, wanted: Sequence[LockedPackage]) -> None:
@@ -224,6 +258,13 @@ class Collection:
     def _fetched(self, wanted: Sequence[LockedPackage], asked: Asks) -> list[Ingredient]:
         """Download what is not local; what comes as an sdist is built."""
         files = [self._choose(package, asked.hashes.get(package.name, ())) for package in wanted]
+        bindings.check([(each.name, file.location) for each, file in zip(wanted, files, strict=True)], self.options)
+        if refused := [
+            Fault(f"{package.name} {package.version or ''}".rstrip(), f"{file.filename} is no wheel")
+            for package, file in zip(wanted, files, strict=True)
+            if not file.is_wheel and self.options.forbids_building(package.name)
+        ]:
+            raise BuildRefusedError(refused)
         to = self.scratch / "fetched"
         to.mkdir()
         downloads = [Download(file.location, file.filename, file.sha256, file.size) for file in files]
@@ -237,7 +278,9 @@ class Collection:
         for package, file, path in zip(wanted, files, paths, strict=True):
             wheel = wheels.read(built[path]) if path in built else wheels.read(path, sha256=file.sha256)
             origin = redact(file.location) if "://" in file.location else Path(file.location).name
-            found.append(Ingredient(wheel, origin, requested=package.name in asked.origins))
+            built_from = ("sha256", file.sha256 or wheels.sha256_of(path)) if path in built else None
+            requested = package.name in asked.origins
+            found.append(Ingredient(wheel, origin, requested, built_from=built_from, uploaded=file.uploaded))
         return found
 
     def _built_sdists(self, sdists: Mapping[Path, LockedPackage]) -> dict[Path, Path]:
@@ -288,6 +331,22 @@ class _Own:
         """As it takes part in resolution."""
         extras = f"[{','.join(sorted(self.extras))}]" if self.extras else ""
         return f"{self.ingredient.wheel.name}{extras} @ {self.ingredient.wheel.path.as_uri()}"
+
+
+def _required_by(
+    names: Sequence[str], asked: Asks, local: Mapping[str, _Own], resolved: Mapping[str, Sequence[str]]
+) -> dict[str, tuple[str, ...]]:
+    """Who requires each package: lines and locks of the source, what it holds itself, and what was found for it."""
+    found = {}
+    for name in names:
+        own = [local[name].ingredient.origin] if name in local else []
+        requiring = [
+            other
+            for other, each in local.items()
+            if any(canonicalize_name(one.name) == name for one in each.ingredient.wheel.requires)
+        ]
+        found[name] = tuple(dict.fromkeys((*asked.origins.get(name, ()), *own, *requiring, *resolved.get(name, ()))))
+    return found
 
 
 def _refuse_protected(asked: Mapping[str, Sequence[str]]) -> None:

@@ -42,7 +42,7 @@ class Place:
 
 def places(options: IndexOptions) -> list[Place]:
     """All that pip's options and uv's settings name on hosts."""
-    urls = [options.index_url or "", *options.extra_index_urls, *options.find_links]
+    urls = [options.index_url or "", *options.further_indexes, *options.find_links]
     found = [_place(url) for url in urls if origin(url)]
     return found + [Place(without_user(url), _named(name, _user(url))) for name, url in uvsettings.indexes()]
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import hmac
-import html
 import json
 import posixpath
 import re
@@ -24,8 +23,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urljoin, urlsplit
 
 from depload.errors import IndexUnavailableError
-from depload.making import credentials
-from depload.making.aliases import authority
+from depload.making import credentials, pages
+from depload.making.bindings import Bindings
 from depload.making.hosts import CHUNK, AttemptError, Client, Patience, Route
 from depload.making.indexes import without_user
 
@@ -38,13 +37,19 @@ if TYPE_CHECKING:
 
 
 class Gateway:
-    """Answers on loopback, to who has the token, for as long as it is open."""
+    """Answers on loopback, to who has the token, for as long as it is open.
 
-    def __init__(self, options: IndexOptions, aliases: Aliases, granted: Iterable[str]) -> None:
+    With ``only``, what was not granted is refused from any host, whether or not that may want credentials.
+    """
+
+    def __init__(self, options: IndexOptions, aliases: Aliases, granted: Iterable[str], *, only: bool = False) -> None:
+        self.only = only
         self.route = Route(options, Patience())
         self.aliases = aliases
-        self.grants = _Grants(granted)
+        self._bindings = Bindings.of(options)
+        self.grants = _Grants(granted, anywhere=only)
         self.failures = Failures()
+        self._listeners: list[socket.socket] = []
         self._token = secrets.token_urlsafe(16)
         self.expected = "Basic " + base64.b64encode(f"depload:{self._token}".encode()).decode()
         self._server = _Server(self)
@@ -54,10 +59,45 @@ class Gateway:
     @property
     def url(self) -> str:
         """What the tools have as their proxy."""
-        return f"http://depload:{self._token}@127.0.0.1:{self._server.server_port}"
+        return f"http://depload:{self._token}@127.0.0.1:{self.port}"
+
+    @property
+    def port(self) -> int:
+        """The one that it answers on."""
+        return self._server.server_port
+
+    def listen(self, listener: socket.socket) -> None:
+        """Answer there too: on the loopback of another network."""
+        threading.Thread(target=self._accepting, args=(listener,), daemon=True).start()
+
+    def _accepting(self, listener: socket.socket) -> None:
+        with listener, contextlib.suppress(OSError):
+            self._listeners.append(listener)
+            while True:
+                self._server.process_request(*listener.accept())
+
+    def listed(self, urls: Iterable[str]) -> None:
+        """An index lists them, so they may be had."""
+        found = list(urls)
+        self.grants.add(found)
+        if self.only:  # also where they are on another host
+            self.aliases.add(origin for url in found if (origin := credentials.origin(url)))
+
+    def real(self, alias: str) -> str:
+        """The URL that a tool means; it may know an alias from a page that it has kept since another gateway's time."""
+        url = self.aliases.reveal(alias)
+        secure = self.only and url not in self.aliases and urlsplit(url).port == _TLS
+        return url.replace("http://", "https://", 1).replace(f":{_TLS}", "", 1) if secure else url
+
+    def hides(self, url: str) -> bool:
+        """Whether it is as if the index did not have ``url``, because the name is bound to another one."""
+        return self._bindings.refuses(url, (place.url for place in self.route.credentials.places))
 
     def close(self) -> None:
         """End it, and what still goes through it."""
+        for listener in self._listeners:
+            with contextlib.suppress(OSError):
+                listener.shutdown(socket.SHUT_RDWR)
         self._server.shutdown()
         self.route.interrupt()
         self._server.server_close()
@@ -130,6 +170,7 @@ class _Server(ThreadingHTTPServer):
             thread.join(2)
 
 
+_TLS = 443
 _ASKED = (
     "Accept",
     "Cache-Control",
@@ -140,6 +181,7 @@ _ASKED = (
     "Range",
     "User-Agent",
 )
+_NOT_LISTED = "No index lists this"
 _TOLD = (
     "Accept-Ranges",
     "Age",
@@ -177,6 +219,9 @@ class _Handler(BaseHTTPRequestHandler):
         """TLS to a host that wants nothing of us: the bytes as they come."""
         if not self._is_known():
             return
+        if self._gateway.only:
+            self._refuse(HTTPStatus.FORBIDDEN, _NOT_LISTED)
+            return
         host, _, port = self.path.rpartition(":")
         try:
             there = self._gateway.route.tunnel(host.strip("[]"), int(port))
@@ -200,12 +245,15 @@ class _Handler(BaseHTTPRequestHandler):
     def _answered(self) -> None:
         if not self._is_known():
             return
-        url = self._gateway.aliases.reveal(self.path)
-        ours = url in self._gateway.aliases
+        url = self._gateway.real(self.path)
+        ours = self._gateway.only or url in self._gateway.aliases
         headers = {name: value for name in _ASKED if (value := self.headers.get(name))}
         try:
+            if ours and self._gateway.hides(url):
+                self._refuse(HTTPStatus.NOT_FOUND, "The name is bound to another index")
+                return
             if ours and not self._gateway.grants.allow(url, self._page):
-                self._refuse(HTTPStatus.FORBIDDEN, "No index lists this")
+                self._refuse(HTTPStatus.FORBIDDEN, _NOT_LISTED)
                 return
             response = self._client.ask(url, headers, method=self.command, anonymous=not ours)
             if ours:
@@ -218,8 +266,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _page(self, url: str) -> str | None:
         """A page of an index as its host has it."""
-        accept = "application/vnd.pypi.simple.v1+json, text/html;q=0.5"
-        response = self._client.ask(url, {"Accept": accept})
+        response = self._client.ask(url, {"Accept": pages.ACCEPT})
         text = response.read().decode("utf-8", "replace")
         return text if response.status == HTTPStatus.OK else None
 
@@ -227,14 +274,14 @@ class _Handler(BaseHTTPRequestHandler):
         told = {name: value for name in _TOLD if (value := response.headers.get(name))}
         if location := response.headers.get("Location"):
             target = urljoin(url, location)
-            self._gateway.grants.add([target])
+            self._gateway.listed([target])
             told["Location"] = self._gateway.aliases.conceal(target)
         kind = response.headers.get_content_type()
         if ours and self.command == "GET" and (kind == "text/html" or kind.endswith("json")):
             text = response.read().decode("utf-8", "replace")
             if kind.endswith("json"):  # where slashes may be escaped
                 text = json.dumps(json.loads(text))
-            self._gateway.grants.add(_links(url, text))
+            self._gateway.listed(pages.links(url, text))
             body = self._gateway.aliases.conceal(text).encode()
             self._begin(response, {**told, "Content-Length": str(len(body))})
             self.wfile.write(body)
@@ -280,16 +327,17 @@ class _Grants:
     uv keeps pages between runs, so a file may be asked for whose page was not: then that page is looked at here.
     """
 
-    def __init__(self, places: Iterable[str]) -> None:
-        self._places = sorted(set(map(_plain, places)))
+    def __init__(self, places: Iterable[str], *, anywhere: bool = False) -> None:
+        self._anywhere = anywhere  # whether an index may list what is on another host
+        self._places = sorted(set(map(pages.plain, places)))
         self._listed: set[str] = set()
 
     def add(self, urls: Iterable[str]) -> None:
-        self._listed.update(map(_plain, urls))
+        self._listed.update(map(pages.plain, urls))
 
     def allow(self, url: str, page: Callable[[str], str | None]) -> bool:
         """Whether ``url`` may be had; ``page`` reads one of an index."""
-        url = _plain(url)
+        url = pages.plain(url)
         if any(part in (".", "..") for part in unquote(urlsplit(url).path).split("/")):
             return False
         if any(url == place or url.startswith(f"{place.rstrip('/')}/") for place in self._places):
@@ -297,7 +345,7 @@ class _Grants:
         if url not in self._listed:
             for where in self._pages(url):
                 if text := page(where):
-                    self.add(_links(where, text))
+                    self.add(pages.links(where, text))
                 if url in self._listed:
                     break
         return url in self._listed
@@ -308,25 +356,7 @@ class _Grants:
         stem = name.partition("-")[0] if name.endswith(".whl") else name.rpartition("-")[0]
         project = re.sub(r"[-_.]+", "-", stem).lower()
         for place in self._places:
-            if credentials.origin(place) == credentials.origin(url) and project:
+            here = credentials.origin(place) == credentials.origin(url)
+            if (here or self._anywhere) and project:
                 yield f"{place.rstrip('/')}/{project}/"
                 yield place
-
-
-def _plain(url: str) -> str:
-    """The URL as it is compared: without user, fragment, and what uv adds for the metadata of a wheel (PEP 658)."""
-    bare = without_user(url).partition("#")[0].removesuffix(".metadata")
-    found = credentials.origin(bare)
-    if found is None:
-        return bare
-    scheme, host, port = found
-    return f"{scheme}://{authority(host, port)}{unquote(urlsplit(bare).path)}"
-
-
-def _links(url: str, text: str) -> Iterator[str]:
-    """The files that a page lists: HTML (PEP 503) or JSON (PEP 691)."""
-    with contextlib.suppress(ValueError, AttributeError, TypeError, KeyError):
-        yield from [urljoin(url, file["url"]) for file in json.loads(text)["files"]]
-        return
-    for link in re.findall(r"""(?i)<a\s[^>]*?href\s*=\s*["']?([^"'\s>]+)""", text):
-        yield urljoin(url, html.unescape(link))

@@ -64,11 +64,13 @@ class _Line:
         """Whether the last response was read to its end and the connection is still open."""
         return self.connection.sock is not None and self.response is not None and self.response.isclosed()
 
-    def ask(self, url: str, headers: Mapping[str, str], method: str = "GET") -> http.client.HTTPResponse:
+    def ask(
+        self, url: str, headers: Mapping[str, str], method: str = "GET", body: bytes | None = None
+    ) -> http.client.HTTPResponse:
         parts = urlsplit(url)
         path = quote((parts.path or "/") + (f"?{parts.query}" if parts.query else ""), safe=string.punctuation)
         target = f"http://{parts.netloc.rpartition('@')[2]}{path}" if self.whole_url else path
-        self.connection.request(method, target, headers={"User-Agent": "depload", **self.headers, **headers})
+        self.connection.request(method, target, body, {"User-Agent": "depload", **self.headers, **headers})
         self.response = self.connection.getresponse()
         return self.response
 
@@ -177,7 +179,7 @@ def _tls(options: IndexOptions, *, verify: bool) -> ssl.SSLContext:
 
 
 class Client:
-    """GET, over connections that stay open; one client for each thread."""
+    """GET and POST, over connections that stay open; one client for each thread."""
 
     def __init__(self, route: Route) -> None:
         self._route = route
@@ -197,30 +199,37 @@ class Client:
         raise AttemptError("it redirects in circles", again=False)
 
     def ask(
-        self, url: str, headers: Mapping[str, str], known: str = "", method: str = "GET", *, anonymous: bool = False
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        known: str = "",
+        method: str = "GET",
+        *,
+        body: bytes | None = None,
+        anonymous: bool = False,
     ) -> http.client.HTTPResponse:
         """The response, whatever it is, to who the credentials say we are; a refusal is put to the keyring."""
         if anonymous:
-            return self._ask(url, headers, method)
+            return self._ask(url, headers, method, body)
         who = self._route.credentials
         was = who.of(url, known)
-        response = self._ask(url, {**headers, **_basic("Authorization", was)}, method)
+        response = self._ask(url, {**headers, **_basic("Authorization", was)}, method, body)
         if response.status == HTTPStatus.UNAUTHORIZED and (user := who.kept(url)) not in (None, was):
             response.read(CHUNK)  # so that the connection can be used again
-            return self._ask(url, {**headers, **_basic("Authorization", user)}, method)
+            return self._ask(url, {**headers, **_basic("Authorization", user)}, method, body)
         return response
 
-    def _ask(self, url: str, headers: Mapping[str, str], method: str) -> http.client.HTTPResponse:
+    def _ask(self, url: str, headers: Mapping[str, str], method: str, body: bytes | None) -> http.client.HTTPResponse:
         line = self._lines.pop(_origin(url), None)
         if line and line.ready:
             with suppress(ConnectionError):  # the host has closed it meanwhile, as it may
-                response = line.ask(url, headers, method)
+                response = line.ask(url, headers, method, body)
                 self._lines[_origin(url)] = line
                 return response
         if line:
             line.connection.close()
         self._lines[_origin(url)] = line = self._route.line(url)
-        return line.ask(url, headers, method)
+        return line.ask(url, headers, method, body)
 
 
 def _origin(url: str) -> tuple[str, str, int]:

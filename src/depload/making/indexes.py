@@ -18,7 +18,7 @@ from depload.errors import StoreError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-__all__ = ["IndexOptions", "redact", "without_user"]
+__all__ = ["IndexOptions", "redact", "shown", "without_user"]
 
 
 def redact(text: str) -> str:
@@ -43,6 +43,8 @@ class IndexOptions:
 
     index_url: str | None = None
     extra_index_urls: tuple[str, ...] = ()
+    index_for: tuple[str, ...] = ()
+    """``NAME=URL`` and ``PREFIX*=URL``: these names come from that index and from nowhere else."""
     find_links: tuple[str, ...] = ()
     no_index: bool = False
     pre: bool = False
@@ -84,6 +86,30 @@ class IndexOptions:
             merged = _restricted(merged, name, package)
         return merged
 
+    @property
+    def further_indexes(self) -> tuple[str, ...]:
+        """The URLs of all indexes but the first; those that only bound names come from are before the others."""
+        bound = () if self.no_index else dict.fromkeys(text.partition("=")[2].strip() for text in self.index_for)
+        known = {self.index_url, *self.extra_index_urls}
+        return (*(url for url in bound if url not in known), *self.extra_index_urls)
+
+    def public(self) -> dict[str, Any]:
+        """What decides what is found, by name, without users, passwords and the paths of this machine."""
+        urls = {
+            name: [shown(url) for url in getattr(self, name)]
+            for name in ("extra_index_urls", "index_for", "find_links")
+        }
+        names = ("no_index", "pre", "prefer_binary", "only_binary", "no_binary", "trusted_hosts")
+        found = {"index_url": shown(self.index_url or ""), **urls, **{name: getattr(self, name) for name in names}}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items() if value}
+
+    def forbids_building(self, name: str) -> bool:
+        """Whether ``name`` may not be built from an sdist: a name goes over ``:all:`` (pip's FormatControl)."""
+        name = _canonical(name)
+        if name in self.only_binary or name in self.no_binary:
+            return name in self.only_binary
+        return ":all:" in self.only_binary
+
     def pip_arguments(self) -> list[str]:
         """What to add to ``pip install``, ``pip download`` or ``pip wheel``."""
         single = {name: getattr(self, name) for name in ("cert", "client_cert", "timeout", "retries")}
@@ -116,6 +142,8 @@ class IndexOptions:
         return [
             *(["--no-index"] if self.no_index else []),
             *(["--prerelease=allow"] if self.pre else []),
+            # What it remembers of an index may be from before names were bound.
+            *(["--refresh"] if self.index_for else []),
             # To uv what stands in its command hides the variable, where the remote ones are.
             *(f"--find-links={link}" for link in self._local_links() if not any(map(_remote, self.find_links))),
             *(f"--allow-insecure-host={host}" for host in self.trusted_hosts),
@@ -134,7 +162,7 @@ class IndexOptions:
         return hidden | {
             "PIP_CONFIG_FILE": os.devnull,
             "PIP_INDEX_URL": self.index_url or "",
-            "PIP_EXTRA_INDEX_URL": " ".join(self.extra_index_urls),
+            "PIP_EXTRA_INDEX_URL": " ".join(self.further_indexes),
             "PIP_FIND_LINKS": " ".join(filter(_remote, self.find_links)),
             "PIP_PROXY": self.proxy or "",
         }
@@ -145,7 +173,7 @@ class IndexOptions:
         values = {
             "UV_DEFAULT_INDEX": self.index_url,
             # What these two hold already comes first: whoever set them spoke to uv itself.
-            "UV_INDEX": _extended(base.get("UV_INDEX"), self.extra_index_urls, " "),
+            "UV_INDEX": _extended(base.get("UV_INDEX"), self.further_indexes, " "),
             "UV_FIND_LINKS": _extended(base.get("UV_FIND_LINKS"), links, ","),
             # uv takes whole seconds, and 0 at its word.
             "UV_HTTP_TIMEOUT": str(max(1, math.ceil(self.timeout))) if self.timeout else None,
@@ -205,7 +233,7 @@ _OPTIONS: dict[str, tuple[str, Callable[[str], Any]]] = {
 }
 _FORMATS = {"only-binary": ("only_binary", "no_binary"), "no-binary": ("no_binary", "only_binary")}
 _FLAGS = ("no_index", "pre", "prefer_binary")
-_LISTS = ("extra_index_urls", "find_links", "trusted_hosts")
+_LISTS = ("extra_index_urls", "index_for", "find_links", "trusted_hosts")
 _SINGLE = ("index_url", "cert", "client_cert", "proxy", "timeout", "retries", "keyring_provider")
 
 
@@ -295,6 +323,13 @@ def _normal(name: str) -> str:
 def _canonical(package: str) -> str:
     """The normalised name of PEP 503; ``:all:`` and ``:none:`` are so already."""
     return re.sub(r"[-_.]+", "-", package.strip()).lower()
+
+
+def shown(link: str) -> str:
+    """A URL without user, query and fragment; of a path, and of a ``file:`` URL, the last part."""
+    if not _remote(link):
+        return link.rstrip("/").rpartition("/")[2]
+    return re.sub(r"[?#].*", "", without_user(link))
 
 
 def _remote(link: str) -> bool:

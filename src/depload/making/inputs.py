@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -12,6 +13,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
 from depload._version import __version__
+from depload.source import layouts
+from depload.standards import lockfile, requirements
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -44,7 +47,7 @@ def digest(
     told = {key: text for key, text in os.environ.items() if _INPUT.fullmatch(key) and not _NO_INPUT.fullmatch(key)}
     facts = [
         __version__,
-        contents(source),
+        *map(contents, extent(source, target)),
         str(target),
         name or "",
         _without_credentials(asked),
@@ -54,6 +57,30 @@ def digest(
         *more,
     ]
     return hashlib.sha256("\0".join(facts).encode()).hexdigest()
+
+
+def extent(source: Path, target: Target) -> list[Path]:
+    """The files and directories that a source consists of: itself first, and what a lone list of it leads to.
+
+    Of a project whose pyproject.toml was handed over that is the project.
+    """
+    if source.name in ("pyproject.toml", "setup.py", "setup.cfg") and layouts.is_project(source.parent):
+        return [source.parent]
+    if source.suffix in (".txt", ".in") and source.is_file():
+        return [source, *requirements.reached(source, source.parent)]
+    if source.suffix == ".toml" and source.is_file():
+        return [source, *_of_lock(source, target)]
+    return [source]
+
+
+def _of_lock(lock: Path, target: Target) -> list[Path]:
+    """What a lock names by paths; convert tells what is wrong with it."""
+    with contextlib.suppress(lockfile.InvalidLockError, OSError, UnicodeDecodeError):
+        packages = lockfile.read(lock.read_text("utf-8"), target)
+        named = [each.directory for each in packages if each.directory is not None]
+        named += [file.location for each in packages for file in each.files if "://" not in file.location]
+        return sorted({lock.parent / name for name in named})
+    return []
 
 
 def contents(path: Path) -> str:

@@ -7,6 +7,7 @@ import posixpath
 import re
 import sys
 import textwrap
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 from urllib.parse import unquote, urlsplit
 
@@ -30,13 +31,15 @@ from depload.standards.lockfile import LockedFile, LockedPackage
 from depload.standards.target import Target
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
+    from depload.making.bounds import BuildLimits
     from depload.making.indexes import IndexOptions
     from depload.making.ways import Way
 
 ResolverName = Literal["uv", "pip"]
+Judge = Callable[[Sequence[LockedPackage], Callable[[Sequence[str]], "AskedBy"]], None]
+"""Raises where the packages are not to be had."""
 
 PROTECTED = frozenset({"pyspark", "pyspark-client", "pyspark-connect", "py4j", "databricks-connect", "dbutils"})
 """What belongs to the platform: replacing it on a cluster breaks the session that would load it."""
@@ -45,14 +48,18 @@ PROTECTED = frozenset({"pyspark", "pyspark-client", "pyspark-connect", "py4j", "
 _IN_SOURCE = re.compile(r" @ file://[^\s)]+| \(from (?:file://)?/[^\s)]+\)")  # in messages
 
 
+AskedBy = dict[str, list[str]]
+"""The packages that require each package."""
+
+
 class _Resolver(Protocol):
     """Resolves; nothing is assumed of how."""
 
     def resolve(self, requirements: Path, constraints: Path, target: Target) -> tuple[LockedPackage, ...]:
         """The packages that meet the requirements, each with the files to choose from."""
 
-    def asked_by(self, package: str, requirements: Path, constraints: Path, target: Target) -> list[str]:
-        """Who requires ``package``, once ``resolve`` has answered."""
+    def asked_by(self, names: Sequence[str], requirements: Path, constraints: Path, target: Target) -> AskedBy:
+        """Who requires each of the packages, once ``resolve`` has answered."""
 
 
 def resolve(
@@ -63,24 +70,42 @@ def resolve(
     options: IndexOptions,
     scratch: Path,
     resolver: ResolverName | None = None,
+    limits: BuildLimits | None = None,
+    warn: Callable[[str], None] = lambda _what: None,
+    judge: Judge | None = None,
 ) -> tuple[LockedPackage, ...]:
     """The lock of ``requirements`` (PEP 508 strings) for ``target``.
 
+    Sdists may be built to get at their metadata: ``limits`` hold for the whole run, and ``warn`` is told where the
+    system does not keep it as far from the network as was asked for. ``judge`` is shown the packages, and a way to ask
+    who requires which, before the answer is handed on.
+
+
     Raises ResolutionError with the resolver's explanation, ProtectedPackageError, IndexUnavailableError, BuildError
-    where the metadata of an sdist cannot be had, and ToolMissingError.
+    where the metadata of an sdist cannot be had, BuildLimitError, and ToolMissingError.
     """
     files = scratch / "requirements.in", scratch / "constraints.in"
-    with ways.opened(options, _URL.findall("\n".join((*requirements, *constraints)))) as way:
+    with ways.opened(options, _URL.findall("\n".join((*requirements, *constraints))), limits) as way:
         for file, lines in zip(files, (requirements, constraints), strict=True):
             file.write_text(way.aliases.conceal("".join(f"{line}\n" for line in lines)), encoding="utf-8")
         chosen = _choose(resolver, way, scratch)
         packages = chosen.resolve(*files, target)
         for package in sorted(packages, key=lambda package: package.name):
             if package.name in PROTECTED:
-                raise ProtectedPackageError(package.name, chosen.asked_by(package.name, *files, target))
+                raise ProtectedPackageError(package.name, chosen.asked_by([package.name], *files, target)[package.name])
+        if judge is not None:
+            judge(packages, lambda names: chosen.asked_by(names, *files, target))
+        if way.bounds.refused and any(not file.is_wheel for package in packages for file in package.files):
+            warn(way.bounds.refusal("the metadata of packages that come without wheels"))
     return packages
 
 
+def described(resolver: ResolverName | None) -> str:
+    """What ``resolve`` would do it with: the tool and its version."""
+    return tools.described("pip" if resolver == "pip" or not tools.uv() else "uv")
+
+
+_WHAT = "what the requirements need"
 _URL = re.compile(r"https?://[^\s#;]+")
 
 
@@ -124,12 +149,15 @@ class _Uv:
         done = self._compile("pylock.toml", requirements, constraints, target, *words)
         return packages if done.code else lockfile.read(done.stdout, target)
 
-    def asked_by(self, package: str, requirements: Path, constraints: Path, target: Target) -> list[str]:
+    def asked_by(self, names: Sequence[str], requirements: Path, constraints: Path, target: Target) -> AskedBy:
         words = ["--override", str(_stand_ins(requirements.parent)), "--annotation-style=line"]
         text = self._compile("requirements.txt", requirements, constraints, target, *words).stdout
-        match = re.search(rf"(?mi)^{re.escape(package)}(?:==| @ ).*?# via (.*)$", text)
-        names = match[1].split(", ") if match else []
-        return [name.strip() for name in names if not name.startswith("-")]
+        found: AskedBy = {}
+        for name in names:
+            match = re.search(rf"(?mi)^{re.escape(name)}(?:==| @ ).*?# via (.*)$", text)
+            who = match[1].split(", ") if match else []
+            found[name] = [each.strip() for each in who if not each.startswith("-")]
+        return found
 
     def _compile(self, form: str, requirements: Path, constraints: Path, target: Target, *more: str) -> tools.Finished:
         command = [self._uv, "pip", "compile", str(requirements), "--constraint", str(constraints), "--format", form]
@@ -140,7 +168,7 @@ class _Uv:
         environment = self._environment
         if macos := re.match(r"macosx_(\d+)_(\d+)_", target.platform):
             environment = {**environment, "MACOSX_DEPLOYMENT_TARGET": f"{macos[1]}.{macos[2]}"}
-        return self._way.run(command, environment=environment, cwd=requirements.parent)
+        return self._way.run(command, what=_WHAT, environment=environment, cwd=requirements.parent)
 
 
 def _pin(package: LockedPackage) -> str:
@@ -222,7 +250,7 @@ class _Pip:
         command += ["--disable-pip-version-check", "--no-color", "--progress-bar=off"]
         command += ["-r", str(requirements), "-c", str(constraints), *self._way.options.pip_arguments()]
         command += _pip_target(target, requirements.with_name("nowhere"))
-        done = self._way.run(command, environment=self._environment, cwd=requirements.parent)
+        done = self._way.run(command, what=_WHAT, environment=self._environment, cwd=requirements.parent)
         for file in (log, report, requirements):  # its own words, as it meant them
             if file.exists():
                 file.write_text(self._way.aliases.reveal(file.read_text("utf-8", "replace")), encoding="utf-8")
@@ -233,9 +261,11 @@ class _Pip:
         self._rows = json.loads(report.read_text(encoding="utf-8"))["install"]
         return tuple(_pip_package(row) for row in self._rows)
 
-    def asked_by(self, package: str, requirements: Path, constraints: Path, target: Target) -> list[str]:
+    def asked_by(self, names: Sequence[str], requirements: Path, constraints: Path, target: Target) -> AskedBy:
         del requirements, constraints  # the report of the resolution had it all
-        return sorted(row["metadata"]["name"] for row in self._rows if _asks(row, package, target))
+        return {
+            name: sorted(row["metadata"]["name"] for row in self._rows if _asks(row, name, target)) for name in names
+        }
 
 
 def _asks(row: dict[str, Any], package: str, target: Target) -> bool:

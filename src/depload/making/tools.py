@@ -12,7 +12,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from depload.errors import IndexUnavailableError, ToolMissingError
 
@@ -48,15 +48,14 @@ class Finished:
 def run(
     command: Sequence[str], *, environment: Mapping[str, str | None] | None = None, cwd: Path | None = None
 ) -> Finished:
-    """Run a program to its end, with ``environment`` over this process's own, where None takes a variable out.
+    """Run a program to its end, with ``environment`` over this process's own, as ``over_mine`` puts it.
 
     Raises ToolMissingError.
     """
-    mine = {**os.environ, "COLUMNS": "10000", **(environment or {})}  # uv breaks its lines where a terminal would end
     try:
         done = subprocess.run(
             list(command),
-            env={name: value for name, value in mine.items() if value is not None},
+            env=over_mine(environment or {}),
             cwd=cwd,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -67,6 +66,12 @@ def run(
     except OSError as error:
         raise ToolMissingError(command[0], "this step", f"it cannot be run: {error.strerror}") from error
     return Finished(done.returncode, done.stdout, done.stderr)
+
+
+def over_mine(environment: Mapping[str, str | None]) -> dict[str, str]:
+    """All that a program gets: ``environment`` over this process's own, where None takes a variable out."""
+    mine = {**os.environ, "COLUMNS": "10000", **environment}  # uv breaks its lines where a terminal would end
+    return {name: value for name, value in mine.items() if value is not None}
 
 
 def secrets() -> dict[str, str | None]:
@@ -135,6 +140,13 @@ def pip() -> tuple[str, ...] | None:
     """The command that runs pip for this interpreter; None where it has none."""
     command = (sys.executable, "-m", "pip")
     return command if _answers([*command, "--version"]) else None
+
+
+@functools.cache
+def described(tool: Literal["uv", "pip"]) -> str:
+    """The tool and its version, as ``uv 0.9.2``."""
+    command = [uv() or "uv"] if tool == "uv" else [*(pip() or ("pip",))]
+    return " ".join(_answers([*command, "--version"]).split()[:2]) or tool
 
 
 @functools.cache

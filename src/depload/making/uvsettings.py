@@ -39,6 +39,20 @@ def _in_file() -> Iterator[tuple[str, str]]:
         yield from (("", url) for url in urls if "://" in url)
 
 
+def default_index() -> str | None:
+    """The URL of the index that uv asks last, in place of PyPI."""
+    for variable in ("UV_DEFAULT_INDEX", "UV_INDEX_URL"):
+        if url := os.environ.get(variable):
+            return re.sub(r"^[\w.-]+=(?=https?:)", "", url)
+    with contextlib.suppress(TypeError, AttributeError, KeyError):
+        settings = _settings()
+        for table in (settings.get("pip", {}), settings):
+            defaults = (each["url"] for each in table.get("index", ()) if each.get("default"))
+            if url := next(defaults, None) or table.get("index-url"):
+                return str(url)
+    return None
+
+
 def user(name: str) -> tuple[str | None, str | None]:
     """What the variables of the index ``name`` say: user and password."""
     key = f"UV_INDEX_{re.sub('[^A-Z0-9]', '_', name.upper())}_"

@@ -30,7 +30,7 @@ from depload.standards import wheels
 from depload.stores import transfers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from depload.published.wheelcache import WheelCache
@@ -38,10 +38,8 @@ FOLDER = "conversions"
 _FAILURE_COUNTS = dt.timedelta(minutes=10)
 _REMEMBERED = ("ResolutionError", "BuildError")
 """What is the source's own fault; a host that does not answer, or a file that arrived altered, may be right later."""
-_MACHINE = tuple(
-    os.strerror(number)
-    for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
-)
+_NUMBERS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EAGAIN)
+_MACHINE = tuple(os.strerror(number) for number in _NUMBERS)
 _PASSING = re.compile(
     "|".join(map(re.escape, (*_MACHINE, "invalid package format", "Failed to read", "Failed to fetch"))), re.IGNORECASE
 )
@@ -60,6 +58,8 @@ class Answer:
     ingredients: tuple[Ingredient, ...]
     bytecode: tuple[Bytecode, ...]
     warnings: tuple[str, ...]
+    tools: Mapping[str, str]
+    """What resolved and what built, with its version, by role."""
 
 
 @dataclass(frozen=True)
@@ -96,35 +96,32 @@ class Conversions:
     def answer(self, record: Record, to: Path) -> Answer | None:
         """Its wheels, below ``to``; None where one of them is not kept any more."""
         to.mkdir()
-        with contextlib.suppress(KeyError, TypeError, ValueError, DeploadError):
+        with contextlib.suppress(LookupError, TypeError, ValueError, DeploadError):
             ingredients = []
             for row in record.data["wheels"]:
                 path = to / os.path.basename(row["filename"])  # noqa: PTH119 - a record may be anybody's
                 if not self._cache.take(row["sha256"], path):
                     return None
-                wheel = wheels.read(path, sha256=row["sha256"])
-                ingredients.append(Ingredient(wheel, str(row["origin"]), bool(row["requested"])))
+                wheel = wheels.read(path, sha256=row["sha256"], judged=True)
+                built_from = (str(row["built_from"][0]), str(row["built_from"][1])) if row["built_from"] else None
+                origin, requested, uploaded = str(row["origin"]), bool(row["requested"]), str(row["uploaded"])
+                ingredients.append(Ingredient(wheel, origin, requested, built_from, uploaded))
             parts = []
             for row in record.data["bytecode"]:
                 path = to / os.path.basename(row["filename"])  # noqa: PTH119
                 if not self._cache.take(row["sha256"], path):
                     return None
                 parts.append(Bytecode(path, str(row["filename"]), str(row["sha256"]), path.stat().st_size))
-            return Answer(tuple(ingredients), tuple(parts), tuple(map(str, record.data["warnings"])))
+            tools = {str(role): str(tool) for role, tool in record.data["tools"].items()}
+            return Answer(tuple(ingredients), tuple(parts), tuple(map(str, record.data["warnings"])), tools)
         return None
 
-    def remember(
-        self,
-        ingredients: Sequence[Ingredient],
-        bytecode: Sequence[Bytecode],
-        warnings: Sequence[str],
-        unpinned: Sequence[str],
-    ) -> None:
+    def remember(self, made: Answer, unpinned: Sequence[str]) -> None:
         """Keep what a conversion came to: its wheels first, then the record of them."""
         self._cache.keep(
             [
-                *((item.wheel.path, item.wheel.sha256) for item in ingredients),
-                *((part.path, part.sha256) for part in bytecode),
+                *((item.wheel.path, item.wheel.sha256) for item in made.ingredients),
+                *((part.path, part.sha256) for part in made.bytecode),
             ]
         )
         data = {
@@ -137,11 +134,14 @@ class Conversions:
                     "sha256": item.wheel.sha256,
                     "origin": item.origin,
                     "requested": item.requested,
+                    "built_from": list(item.built_from or ()),
+                    "uploaded": item.uploaded,
                 }
-                for item in ingredients
+                for item in made.ingredients
             ],
-            "bytecode": [{"filename": part.filename, "sha256": part.sha256} for part in bytecode],
-            "warnings": list(warnings),
+            "bytecode": [{"filename": part.filename, "sha256": part.sha256} for part in made.bytecode],
+            "warnings": list(made.warnings),
+            "tools": dict(made.tools),
         }
         with contextlib.suppress(StoreError):
             self._store.write(f"{self._key}.json", json.dumps(data).encode())

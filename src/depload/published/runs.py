@@ -39,7 +39,7 @@ from depload.stores import transfers
 from depload.stores.addresses import open_store, split
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from depload.stores.store import Moved, Store
 
@@ -72,9 +72,16 @@ def is_run_name(name: str) -> bool:
     return bool(_UUID4.fullmatch(name))
 
 
-def publish(store: Store, file: Path, manifest: Manifest, moved: Moved | None = None) -> Run:
+def publish(
+    store: Store,
+    file: Path,
+    manifest: Manifest,
+    moved: Moved | None = None,
+    about_run: Callable[[], Mapping[str, Any]] | None = None,
+) -> Run:
     """Copy the wheelhouse to a fresh run path of ``store``, then write the manifest beside it, last.
 
+    ``about_run`` is asked then for what it shall say of this run alone, its times say.
     Whatever goes wrong, the run path is removed again; where even that fails, readers see no run path there.
     """
     run = str(uuid.uuid4())
@@ -92,7 +99,9 @@ def publish(store: Store, file: Path, manifest: Manifest, moved: Moved | None = 
         store.write(f"{run}/{MARKER}", _json(started))
         with holds.held(store, run, "publish", beside=MARKER):
             transfers.send(store, f"{run}/{name}", file, sha256, moved)
-            transfers.write(store, f"{run}/{MANIFEST}", _json(outer))
+            transfers.write(
+                store, f"{run}/{MANIFEST}", _json({**outer, "conversion": about_run() if about_run else {}})
+            )
     except BaseException:
         with contextlib.suppress(Exception):
             for key in (f"{run}/{MANIFEST}", f"{run}/{name}", run):  # the marker last, so that it is known whose it is
@@ -279,5 +288,5 @@ def _now() -> str:
     return dt.datetime.now(dt.timezone.utc).isoformat(timespec="milliseconds")
 
 
-def _json(data: dict[str, Any]) -> bytes:
+def _json(data: Mapping[str, Any]) -> bytes:
     return json.dumps(data, indent=1).encode()

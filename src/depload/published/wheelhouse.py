@@ -24,7 +24,7 @@ from depload.standards.target import Target
 from depload.travels import activation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 
 SUFFIX = ".wheelhouse.zip"
@@ -189,6 +189,10 @@ class Ingredient:
     wheel: wheels.Wheel
     origin: str
     requested: bool
+    built_from: tuple[str, str] | None = None
+    """Algorithm and digest of the sdist or the project that it was built from; None where it came as a wheel."""
+    uploaded: str = ""
+    """When the index got the file, where it says so (RFC 3339)."""
 
 
 def write(
@@ -199,8 +203,13 @@ def write(
     name: str,
     source_format: str,
     to: Path,
+    documents: Callable[[Manifest, Sequence[Ingredient]], Mapping[str, str]] | None = None,
 ) -> tuple[Path, Manifest]:
-    """Write ``<name>.wheelhouse.zip`` below ``to``; the same wheels for the same target give the same bytes."""
+    """Write ``<name>.wheelhouse.zip`` below ``to``; the same wheels for the same target give the same bytes.
+
+    ``documents`` makes further texts by name, of the manifest as it is without them. The digest does not cover them,
+    and a reference does not hold them.
+    """
     ingredients = sorted(ingredients, key=lambda ingredient: ingredient.wheel.filename)
     packed = _packed(ingredients)
     parts = tuple(PackedBytecode(part.filename, part.sha256, part.size) for part in bytecode)
@@ -209,6 +218,9 @@ def write(
     draft = replace(draft, digest=digest)
     texts = dict(_texts(ingredients, draft))
     manifest = _with_hashes(draft, texts)
+    if documents is not None:
+        texts |= documents(manifest, ingredients)
+        manifest = _with_hashes(draft, texts)
     path = to / f"{name}{SUFFIX}"
     with zipfile.ZipFile(path, "w") as opened:
         for member, text in {activation.MANIFEST: json.dumps(manifest.to_json(), indent=1), **texts}.items():
@@ -237,7 +249,7 @@ def write_reference(wheelhouse: Path, path_for_workers: str, to: Path) -> Path:
     with zipfile.ZipFile(wheelhouse) as opened, zipfile.ZipFile(to, "w") as written:
         written.writestr(wheels.member_info(activation.MANIFEST), json.dumps(manifest.to_json()))
         for name, sha256 in manifest.others.items():
-            if name == LOCK:
+            if name in activation.DOCUMENTS:
                 continue
             data = opened.read(name)
             if hashlib.sha256(data).hexdigest() != sha256:
@@ -326,6 +338,17 @@ def _manifest_in(opened: zipfile.ZipFile) -> bytes:
     if info.compress_type not in _METHODS:
         raise ValueError(f"it is compressed by method {info.compress_type}")
     return opened.read(info)
+
+
+def document(path: Path, member: str) -> str:
+    """A further text of a wheelhouse. Raises NotAWheelhouseError where there is none, AlteredWheelhouseError."""
+    manifest = read(path)
+    if member not in manifest.others:
+        raise NotAWheelhouseError(str(path), f"it has no {member}", "convert the source again")
+    with zipfile.ZipFile(path) as opened:
+        if what := _difference(opened, member, manifest.others[member]):
+            raise AlteredWheelhouseError(str(path), [Fault(member, what)])
+        return opened.read(member).decode()
 
 
 def unpack_wheels(path: Path, to: Path) -> Iterator[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import functools
 import posixpath
 import re
@@ -39,6 +40,8 @@ class LockedFile:
     filename: str
     sha256: str | None
     size: int | None
+    uploaded: str = ""
+    """When its index got it (RFC 3339); empty where the lock does not say."""
 
     @property
     def is_wheel(self) -> bool:
@@ -217,7 +220,14 @@ def _file(row: object, where: str) -> LockedFile:
     sha256 = _get(hashes, "sha256", str, f"{where}.hashes").lower() if "sha256" in hashes else None
     for why in filter(None, (_unusable_location(location), _unusable_name(filename), _unusable(sha256, size))):
         raise InvalidLockError(f"{where} {why}")
-    return LockedFile(location, filename, sha256, size)
+    uploaded = row.get("upload-time")
+    return LockedFile(location, filename, sha256, size, _moment(uploaded) if isinstance(uploaded, dt.datetime) else "")
+
+
+def _moment(time: dt.datetime) -> str:
+    """As RFC 3339 has it; what has no offset is UTC, as everywhere in PEP 751."""
+    time = time.replace(tzinfo=time.tzinfo or dt.timezone.utc).astimezone(dt.timezone.utc)
+    return time.isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def _basename(location: str, where: str) -> str:

@@ -30,7 +30,7 @@ from depload.errors import Fault, RequirementsError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-__all__ = ["Line", "Requirements", "is_metadata_service", "merge", "read", "redact"]
+__all__ = ["Line", "Requirements", "is_metadata_service", "merge", "reached", "read", "redact", "unverifiable"]
 
 # A lock of 500 packages with every hash is 3 MB, its longest line 20 KB; includes are rarely deeper than 3.
 _MOST_BYTES = 8 * 1024 * 1024
@@ -125,9 +125,24 @@ def read(file: Path, root: Path) -> Requirements:
     with reader.noting(reader.called(start)):
         reader.include(start, constraint=False)
     found = _gathered(reader.lines, reader.constraints, reader.options)
-    if faults := [*reader.faults, *_unverifiable(found)]:
+    if faults := [*reader.faults, *unverifiable(found)]:
         raise RequirementsError(reader.called(start), faults)
     return found
+
+
+def reached(file: Path, root: Path) -> list[Path]:
+    """What reading ``file`` leads to beside it: files that it includes, and the paths of its lines and find-links.
+
+    Faults are not told; ``read`` does.
+    """
+    reader = _Reader(root)
+    start = Path(os.path.realpath(file.parent)) / file.name
+    with reader.noting(reader.called(start)):
+        reader.include(start, constraint=False)
+    found = [path for path, _ in reader.included]
+    found += [line.path for line in (*reader.lines, *reader.constraints) if line.path is not None]
+    found += [Path(value) for name, value in reader.options if name == "find_links" and _is_local(value)]
+    return sorted(set(found) - {Path(os.path.realpath(file))})
 
 
 def merge(parts: Iterable[Requirements]) -> Requirements:
@@ -138,7 +153,7 @@ def merge(parts: Iterable[Requirements]) -> Requirements:
         dict.fromkeys(line for part in parts for line in part.constraints),
         [option for part in parts for option in _options_of(part)],
     )
-    faults = _unverifiable(merged)
+    faults = unverifiable(merged)
     indexes = dict.fromkeys(part.index_url for part in parts if part.index_url)
     if len(indexes) > 1 and not merged.no_index:
         both = " and ".join(map(redact, indexes))
@@ -181,7 +196,7 @@ class _Reader:
         self.options: list[tuple[str, str]] = []
         self.faults: list[Fault] = []
         self._budget = _MOST_BYTES
-        self._seen: set[tuple[Path, bool]] = set()
+        self.included: set[tuple[Path, bool]] = set()
 
     def called(self, path: Path) -> str:
         """The path as messages have it: relative to the source, and safe for a terminal."""
@@ -208,8 +223,8 @@ class _Reader:
             raise _RefusedError(f"files include each other more than {_DEEPEST_INCLUDE} deep; put them together")
         if not real.is_file():
             raise _RefusedError("this is not a file; name a requirements file")
-        if (real, constraint) not in self._seen:
-            self._seen.add((real, constraint))
+        if (real, constraint) not in self.included:
+            self.included.add((real, constraint))
             for number, text in _logical_lines(self._text(real, self.called(path))):
                 entry = _Entry(f"{self.called(path)}:{number}", text, constraint, (path.parent, self.root))
                 with self.noting(entry.origin, text):
@@ -456,7 +471,7 @@ def _digest(value: str) -> str:
     return f"{algorithm}:{digest.lower()}"
 
 
-def _unverifiable(found: Requirements) -> list[Fault]:
+def unverifiable(found: Requirements) -> list[Fault]:
     """What an explicit --require-hashes refuses; as in pip, a constraint may bring the hash and the pin."""
     hashed = {line.name for line in found.constraints if line.hashes}
     pinned = {line.name for line in found.constraints if _pinned(line)}

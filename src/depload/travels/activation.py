@@ -56,7 +56,7 @@ UNREACHABLE = "cannot be read from host"  # in the message of a worker that does
 _CHUNK = 1 << 20
 _LONGEST_MANIFEST = 16 << 20  # bytes
 _RATIO, _RATIO_FLOOR = 200, 16 << 20  # what a wheel may unpack to, as where it was converted (standards.archive)
-_THREADS = 4
+_THREADS = 4  # also where there are fewer cores: one waits for the disk while another inflates
 # What Spark appends to a configured local directory: /local_disk0/spark-<uuid>/executor-<uuid>/blockmgr-<uuid>.
 _SPARK_SCRATCH = re.compile(r"(?:blockmgr|executor|spark)-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -400,7 +400,7 @@ def sites_home(*, native: bool = True) -> str:
     ``DEPLOAD_SITES`` names it; otherwise it lies below Spark's local directories, else below the temporary directory. A
     candidate that belongs to someone else, that others can enter, or from which native code may not run is passed over.
     """
-    named = os.environ.get("DEPLOAD_SITES")
+    named = os.path.abspath(said) if (said := os.environ.get("DEPLOAD_SITES")) else None
     roots = [named] if named else [*_spark_local_dirs(), tempfile.gettempdir()]
     refused = []
     for root in roots:
@@ -487,7 +487,8 @@ def _mark(path: str) -> list[int]:
 
 def _settle(work: str, path: str, digest: str, files: list[str]) -> None:
     """Mark the work directory complete and give it its name; losing that race to an equal site is success."""
-    marks = {os.path.relpath(file, work): _mark(file) for file in files}
+    inside = len(os.path.join(work, ""))
+    marks = {file[inside:]: _mark(file) for file in files}
     with open(os.path.join(work, _COMPLETE), "w", encoding="utf-8") as complete:
         json.dump({"digest": digest, "files": marks}, complete)
     if os.path.lexists(path) and not _is_sound(path, digest):
@@ -640,7 +641,7 @@ def _above(name: str) -> Iterator[str]:
 
 # What is beside the wheels and never imported or run: it may tell more than what the wheels are, such as what they were
 # made of, and equal wheels still have one digest.
-_DOCUMENTS = ("pylock.toml",)
+DOCUMENTS = ("pylock.toml", "sbom.cdx.json", "provenance.json")
 
 
 def digest_of(manifest: dict[str, Any]) -> str:
@@ -656,7 +657,7 @@ def digest_of(manifest: dict[str, Any]) -> str:
     beside = [
         (names.get(name, name), texts.get(sha256, sha256))
         for name, sha256 in manifest["others"].items()
-        if name not in _DOCUMENTS
+        if name not in DOCUMENTS
     ]
     target = manifest["target"]["python"], manifest["target"]["platform"]
     return hashlib.sha256(json.dumps([target, parts, sorted(beside)]).encode()).hexdigest()
@@ -724,7 +725,7 @@ def _unpack(payload: str, manifest: dict[str, Any], to: str) -> list[str]:
     Returns the files that were written.
     """
     wanted = [*manifest["wheels"], *manifest["bytecode"]]
-    threads = concurrent.futures.ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1))
+    threads = concurrent.futures.ThreadPoolExecutor(_THREADS)
     with open(payload, "rb") as file, zipfile.ZipFile(file) as outer, threads as pool:
         before = _version_of(file.fileno())
         parts = list(pool.map(lambda part: _verified(file.fileno(), outer, part), wanted))

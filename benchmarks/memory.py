@@ -1,0 +1,119 @@
+"""The peak memory of every phase with a wheel of incompressible data, of two sizes: what grows is not streamed."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+import os
+import shutil
+import zipfile
+from typing import TYPE_CHECKING
+
+from benchmarks import flatindex
+from benchmarks.loading import once
+from benchmarks.measuring import PYTHON, Ground, Sample, Series, Way, in_turns, say, timed
+from benchmarks.results import Plan
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from benchmarks.sets import Set
+
+PART = "memory"
+SIZES = (100, 2000)  # MB
+PHASES = {
+    "convert a directory of wheels": "megabytes",
+    "convert from an index": "megabytes",
+    "publish": "megabytes",
+    "load on the driver": "megabytes",
+    "activation, as a worker does it": "megabytes",
+    "driver's Python, workers see the store": "driver_mb",
+    "driver's Java, workers see the store": "driver_java_mb",
+    "worker's Python, workers see the store": "worker_mb",
+    "driver's Python, through Spark's files": "driver_mb",
+    "driver's Java, through Spark's files": "driver_java_mb",
+    "worker's Python, through Spark's files": "worker_mb",
+}
+
+EXPLAINED = """
+Peaks (MB) with a wheelhouse of one wheel of 100 MB, and one of 2 GB, whose bytes cannot be compressed. The first five
+are processes without Spark; the others are measured on one executor.
+"""
+
+
+def plans(sets: list[Set]) -> list[Plan]:
+    del sets
+    return [Plan(PART, "", f"{size} MB", functools.partial(_plan, size)) for size in SIZES]
+
+
+def _plan(size: int, runs: int, ground: Ground) -> dict[str, Series]:
+    del runs  # a peak is not noisy
+    scratch = ground.fresh("memory")
+    wheels = scratch / "wheels"
+    wheels.mkdir()
+    _big_wheel(wheels / "big-1.0-py3-none-any.whl", size)
+    base, requirements = scratch / "base", scratch / "requirements.txt"
+    requirements.write_text("big==1.0\n", encoding="utf-8")
+    convert = f"{PYTHON} -m depload convert"
+    code = (
+        "import sys; from pathlib import Path; from depload.published import runs, wheelhouse;"
+        "from depload.stores.addresses import open_store; file = Path(sys.argv[1]);"
+        "runs.publish(open_store(sys.argv[2]), file, wheelhouse.read(file))"
+    )
+
+    def file() -> Path:
+        return next(base.glob("*-*/*.wheelhouse.zip"))
+
+    measures: dict[str, Callable[[], Sample]] = {
+        "convert a directory of wheels": lambda: timed(f"{convert} {wheels} --base {base} --no-index", scratch),
+        "convert from an index": lambda: _from_index(convert, requirements, wheels, scratch),
+        "publish": lambda: timed(f'{PYTHON} -c "{code}" {file()} $WORK/published', scratch),
+        "load on the driver": lambda: timed(
+            f"DEPLOAD_SITES=$WORK/sites {PYTHON} -c \"import depload; depload.load('{file().parent}')\"", scratch
+        ),
+        "activation, as a worker does it": lambda: timed(
+            f"cp {file()} $WORK/big.zip && DEPLOAD_SITES=$WORK/sites PYTHONPATH=$WORK/big.zip {PYTHON} -c 'import big'",
+            scratch,
+        ),
+    }
+    found = in_turns([Way(name, measure) for name, measure in measures.items()], 1)
+    for where, more in (("workers see the store", {}), ("through Spark's files", {"unseen": True})):
+        request = {"way": "depload", "path": str(file().parent), "imports": ["big"], "memory": True, **more}
+        loaded = in_turns([Way(where, functools.partial(once, request, 1, scratch))], 1)[where]
+        found |= {name: loaded for name in PHASES if name.endswith(where)}
+    shutil.rmtree(scratch)
+    return found
+
+
+def _from_index(convert: str, requirements: Path, wheels: Path, scratch: Path) -> Sample:
+    with flatindex.served(wheels) as index:
+        return timed(f"{convert} {requirements} --base $WORK/base --index-url {index.url}", scratch)
+
+
+def _big_wheel(path: Path, megabytes: int) -> None:
+    """A sound wheel whose one file cannot be compressed."""
+    say(f"making a wheel of {megabytes} MB ...")
+    digest, size, chunk = hashlib.sha256(), megabytes * 1_000_000, 1_000_000
+    with zipfile.ZipFile(path, "w") as opened:
+        with opened.open(zipfile.ZipInfo("big/data.bin"), "w", force_zip64=True) as member:
+            for _ in range(size // chunk):
+                data = os.urandom(chunk)
+                digest.update(data)
+                member.write(data)
+        record = f"big/data.bin,sha256={_encoded(digest.digest())},{size}\n"
+        texts = {
+            "big/__init__.py": "",
+            "big-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: big\nVersion: 1.0\n",
+            "big-1.0.dist-info/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        }
+        for name, text in texts.items():
+            opened.writestr(name, text)
+            record += f"{name},sha256={_encoded(hashlib.sha256(text.encode()).digest())},{len(text)}\n"
+        opened.writestr("big-1.0.dist-info/RECORD", f"{record}big-1.0.dist-info/RECORD,,\n")
+
+
+def _encoded(digest: bytes) -> str:
+    """As a RECORD has it."""
+    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
