@@ -114,7 +114,7 @@ def _outcome(row: Row, asked: argparse.Namespace, *, whole: bool) -> Outcome:
         outcome = Outcome(row.name, row.what, asked.seed, findings=[(asked.point, Finding(WRONG, told))])
     outcome.seconds, outcome.date, outcome.commit = time.monotonic() - started, date, commit
     outcome.where = f"Python {platform.python_version()}, {os.cpu_count()} processors, {platform.system()}"
-    if whole:
+    if whole and outcome.times:  # else it has not come to its end, and what was kept before says more
         KEPT.mkdir(parents=True, exist_ok=True)
         (KEPT / f"{row.name}.json").write_text(json.dumps(outcome.to_json(), indent=1), encoding="utf-8")
     counts = ", ".join(f"{kind} {outcome.count(kind)}" for kind in (outcomes.LOST, WRONG, outcomes.LEFT))
