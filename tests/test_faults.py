@@ -14,7 +14,7 @@ import pytest
 
 from depload.errors import NotAWheelhouseError
 from depload.published import runs
-from faults import ground, outcomes, witness
+from faults import ground, outcomes, page, witness
 from faults.outcomes import LEFT, LOST, WRONG, Finding, Outcome
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from depload.pipeline import Converted
 
 RUN = Path(__file__).parent / "faults" / "run.py"
-ROWS = "^(kill-(convert|load|cleanup|prune)|disk-full|store-fails|crowd-load)$"
+ROWS = "^(kill-(convert|load|cleanup|prune)|disk-full|store-fails|clocks-differ|crowd-load)$"
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="the harness looks for processes where Linux has them")
@@ -32,7 +32,7 @@ def test_nothing_is_lost_wrong_or_left_by_what_is_killed_full_or_failing() -> No
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600, env={**os.environ})
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     rows = json.loads(done.stdout)
-    assert [(row["lost"], row["wrong"], row["left"]) for row in rows] == [(0, 0, 0)] * 7
+    assert [(row["lost"], row["wrong"], row["left"]) for row in rows] == [(0, 0, 0)] * 8
     assert all(row["times"] for row in rows)
     assert sum(row["facts"].get("killed at an operation of the store", 0) for row in rows) > 4
 
@@ -92,5 +92,16 @@ def test_a_finding_is_told_with_the_command_that_does_it_again() -> None:
     assert outcome.row == ("kill-convert", "SIGKILL", "3", "0", "1", "1", "0")
     table = outcomes.table([outcome])
     assert "--only kill-convert --seed 7 --point fresh:store:4:half" in table
-    assert "| kill-convert | SIGKILL | 3 | 0 | 1 | 1 | 0 |" in outcomes.page([outcome])
-    assert outcomes.to_json([outcome])[0]["findings"][0]["told"] == "half a run path"
+    assert outcome.to_json()["findings"][0]["told"] == "half a run path"
+
+
+def test_the_page_says_of_each_row_what_was_found_and_when_and_of_what_commit() -> None:
+    outcome = Outcome("kill-convert", "SIGKILL", 7, 3, 61.0, facts=Counter({"killed": 3}), date="2026-11-28")
+    outcome.commit, outcome.where = "abc1234", "2 processors"
+    outcome.findings = [("fresh:time:0.5", Finding(WRONG, "half a run path"))]
+    kept = Outcome.from_json(json.loads(json.dumps(outcome.to_json())))
+    assert kept == outcome
+    written = page.of([kept])
+    assert "3 times, lost 0, wrong 1, left 0" in written
+    assert "| kill-convert | SIGKILL | 3 | 0 | 1 | 0 |" in written
+    assert "| kill-convert | 2026-11-28 | abc1234 | 2 processors | 7 | 61 |" in written

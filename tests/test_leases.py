@@ -189,6 +189,15 @@ def test_a_load_that_fails_leaves_no_lease(here: Path) -> None:
     assert names_of_leases(open_store(here.parent), here.name) == []
 
 
+def test_a_run_path_that_was_removed_under_a_reader_that_came_to_hold_it_is_gone(here: Path) -> None:
+    foreign_lease(DirectoryStore(str(here.parent)), here.name)
+    for path in here.iterdir():
+        if not leases.is_lease(path.name):
+            path.unlink()
+    with pytest.raises(MissingWheelhouseError, match="it may have been cleaned up"):
+        load(here)
+
+
 def test_loading_what_is_not_there_makes_nothing(store: Store, place: tuple[str, Any]) -> None:
     with pytest.raises(MissingWheelhouseError):
         load(f"{place[0]}/{uuid.uuid4()}", via=place[1])

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import depload
+from depload.errors import LeasedError
 from depload.published import leases, runs
 from depload.published.pruning import prune
 from depload.travels import activation
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from faults.ground import Ground
     from faults.sets import Set
     from faults.witness import Witness
+
+
+_VARIANT = "FAULTS_VARIANT"
 
 
 @dataclass(frozen=True)
@@ -52,20 +56,20 @@ class Action(Protocol):
     def run(self, case: Case) -> Any:
         """Do it, in the process that calls; the answer is plain data."""
 
-    def after(self, case: Case, ended: Ended, again: Ended) -> Iterator[Finding]:
-        """What is wrong after it has come to an end somehow, and was tried again."""
+    def after(self, case: Case, done: Sequence[Ended]) -> Iterator[Finding]:
+        """What is wrong after it has come to these ends, the last of which is that of the second try."""
 
 
-def checked(action: Action, case: Case, ended: Ended, patience: float = 60.0) -> Iterator[Finding]:
-    """Everything that must be true after one time, the second try and prune included."""
-    if ended.fault:
-        yield Finding(WRONG, f"no error of depload's: {ended.fault}")
-    if not ended.answer:
-        yield from ground.findings(case.base, case.complete)
-    again = forked(lambda: action.run(case), case.environment, patience=patience)
+def checked(action: Action, case: Case, done: Sequence[Ended]) -> Iterator[Finding]:
+    """Everything that must be true after it was done once, or beside each other, the second try and prune included."""
+    for ended in done:
+        if ended.fault:
+            yield Finding(WRONG, f"no error of depload's: {ended.fault}")
+    yield from ground.findings(case.base, case.complete)
+    again = forked(lambda: action.run(case), case.environment)
     if again.error or again.hung:
         yield Finding(WRONG, f"the second try failed: {again.error or again.fault}")
-    yield from action.after(case, ended, again)
+    yield from action.after(case, [*done, again])
     yield from ground.left_after_prune(case.base)
 
 
@@ -94,9 +98,9 @@ class Convert:
         converted = depload.convert(self._set.source, base, options=self._set.options, compile=self._compile)
         return {"path": converted.path, "digest": converted.digest, "reused": converted.reused}
 
-    def after(self, case: Case, ended: Ended, again: Ended) -> Iterator[Finding]:
+    def after(self, case: Case, done: Sequence[Ended]) -> Iterator[Finding]:
         complete = [*case.complete]
-        for each in (ended, again):
+        for each in done:
             if each.answer:
                 complete.append(each.answer["path"])
                 if each.answer["digest"] != self.digest:
@@ -128,8 +132,8 @@ class Load:
         with depload.load(case.target):
             return sets.value()
 
-    def after(self, case: Case, ended: Ended, again: Ended) -> Iterator[Finding]:
-        for each in (ended, again):
+    def after(self, case: Case, done: Sequence[Ended]) -> Iterator[Finding]:
+        for each in done:
             if each.answer and each.answer != self._set.value:
                 yield Finding(WRONG, f"another module was loaded: {each.answer}, expected {self._set.value}")
         yield from ground.findings(case.base, case.complete)
@@ -141,9 +145,9 @@ class Load:
 
 
 class Cleanup:
-    """Removing a run path: one that a dead process has leased until a while ago, or one that is in use."""
+    """Removing a run path: one that a dead process has leased until a while ago, one in use, all the same or not."""
 
-    variants = ("refuse", "remove")
+    variants = ("refuse", "remove", "in-use")
 
     def __init__(self, land: Ground, made: Set) -> None:
         self._ground = land
@@ -153,22 +157,26 @@ class Cleanup:
 
     def case(self, variant: str) -> Case:
         base = self._ground.fresh(self._template)
+        other, target = str(base / self._other), str(base / self._run)
         if variant == "refuse":
             ground.age(base / self._run)
-        return Case(
-            base, {**self._ground.environment, "LEASED": variant}, (str(base / self._other),), str(base / self._run)
-        )
+        complete = (other, target) if variant == "in-use" else (other,)
+        return Case(base, {**self._ground.environment, _VARIANT: variant}, complete, target)
 
-    def run(self, case: Case) -> dict[str, Any]:
-        return {
-            "removed": depload.cleanup(
-                case.target, leased="remove" if case.environment["LEASED"] == "remove" else "refuse"
-            ).removed
-        }
+    def run(self, case: Case) -> str:
+        all_the_same = case.environment[_VARIANT] == "remove"
+        try:
+            depload.cleanup(case.target, leased="remove" if all_the_same else "refuse")
+        except LeasedError:
+            if case.target not in case.complete:
+                raise
+            return "refused"
+        return "removed"
 
-    def after(self, case: Case, ended: Ended, again: Ended) -> Iterator[Finding]:
-        del ended, again
-        if os.path.lexists(case.target):
+    def after(self, case: Case, done: Sequence[Ended]) -> Iterator[Finding]:
+        if case.target in case.complete and "removed" in {each.answer for each in done}:
+            yield Finding(WRONG, "a cleanup that is to refuse what is in use says that it was removed")
+        if case.target not in case.complete and os.path.lexists(case.target):
             yield Finding(LEFT, f"after a second cleanup: {', '.join(map(str, Path(case.target).iterdir()))}")
         yield from ground.findings(case.base, case.complete)
 
@@ -202,8 +210,8 @@ class Prune:
     def run(self, case: Case) -> dict[str, Any]:
         return {"pruned": str(prune(case.base, older_than="1d"))}
 
-    def after(self, case: Case, ended: Ended, again: Ended) -> Iterator[Finding]:
-        del ended, again
+    def after(self, case: Case, done: Sequence[Ended]) -> Iterator[Finding]:
+        del done
         yield from ground.findings(case.base, case.complete)
         for name in self._gone:  # but for what the first one has written to: that is young again
             path = case.base / name
@@ -262,14 +270,15 @@ class Field:
     actions: Mapping[str, Action]
     watcher: Witness
 
-    def settled(self, action: Action, case: Case, ended: Ended, facts: Counter[str]) -> Iterator[Finding]:
-        """What is wrong after one time; then it is put away."""
-        yield from checked(action, case, ended)
-        if left := self.ground.left_in_temporary():
-            if ended.killed:
-                facts["left something in the temporary directory"] += 1
-            else:
-                yield Finding(LEFT, f"in the temporary directory: {', '.join(left)}")
+    def settled(self, action: Action, case: Case, facts: Counter[str], *done: Ended) -> Iterator[Finding]:
+        """What is wrong after it was done once, or beside each other; then it is put away."""
+        yield from checked(action, case, done)
+        places = {"temporary directory": self.ground.left_in_temporary(), "cache": self.ground.left_in_cache()}
+        for place, left in places.items():
+            if left and any(ended.killed for ended in done):
+                facts[f"left something in the {place}"] += 1
+            elif left:
+                yield Finding(LEFT, f"in the {place}: {', '.join(left)}")
         seen, findings = self.watcher.told()
         facts.update(seen)
         yield from findings
@@ -287,6 +296,7 @@ class Field:
 @contextlib.contextmanager
 def field(names: Sequence[str], scratch: Path, *, altering: bool = False) -> Iterator[Field]:
     """A field for these actions, in a directory of its own; ``altering`` where files are altered on purpose."""
+    ground.hurry()
     land = ground.Ground(scratch / uuid.uuid4().hex)
     made = sets.make(land.scratch / "set", 1)
     try:

@@ -35,12 +35,15 @@ _START = 120.0  # seconds that Spark may take to start
 _LOAD = 120.0  # seconds that a load may take, executors that come anew included
 _FILES = 1500  # of a package, so that unpacking takes a while
 _ISOLATIONS = ("shared", "process")
+_ATTACHED, _OWN = "attached", "own"
+_WHOSE = {_ATTACHED: "and the application went on", _OWN: "and the application with it"}
+_OWN_EVERY = 6
 _EARLY = 0.6  # of the time that the first load of a session took, which may have been a slow one
 _TRIES = 3  # of a load in the session whose executors were killed: Spark takes a while to see it
 
 
 class Driver:
-    """A driver with a Spark application of its own, two executors."""
+    """A driver with a Spark application of its own, two executors; or attached to one, as its environment says."""
 
     def __init__(self, environment: dict[str, str]) -> None:
         self._process = subprocess.Popen(
@@ -56,6 +59,8 @@ class Driver:
         if started is None:
             self.end()
             raise RuntimeError("Spark did not start")
+        self.attachment: dict[str, str] = started["attachment"]
+        """The environment of those who attach to its application."""
         self._application = str(started["application"])
 
     def tell(self, path: str, isolation: str) -> None:
@@ -74,11 +79,11 @@ class Driver:
         return bool(select.select([self._process.stdout], [], [], 0)[0])
 
     def kill(self) -> None:
-        """The Python process alone."""
+        """The Python process alone; its application ends with it if it is its own."""
         self._process.kill()
 
     def end(self) -> None:
-        """All of it."""
+        """All of it, but for an application that is another one's."""
         with contextlib.suppress(OSError):
             if self._process.stdin:
                 self._process.stdin.close()
@@ -91,8 +96,9 @@ class Driver:
         self._process.wait()
         if self._process.stdout:
             self._process.stdout.close()
-        with contextlib.suppress(AttributeError):
-            _remove_work(self._application)
+        with contextlib.suppress(AttributeError):  # it has not started
+            if self.attachment:
+                _remove_work(self._application)
 
     def executors(self) -> list[int]:
         """The Java processes that are executors of it."""
@@ -173,35 +179,44 @@ class _Clusters(Single):
 
 
 class DriverKilled(_Clusters):
-    """The driver is killed while it loads."""
+    """The driver is killed while it loads: one of several of an application that lives on, or with its application."""
 
     def __init__(self, land: Ground) -> None:
         super().__init__(land)
-        base, path, _ = self._made()
-        driver = Driver(self._env)
-        started = time.monotonic()
-        driver.tell(path, "process")
-        driver.answer()
-        self._span = time.monotonic() - started
-        driver.end()
-        self._ground.put_away(base)
+        self._spans = {whose: self._span(whose) for whose in (_ATTACHED, _OWN)}
 
     def points(self, count: int, chance: Random) -> list[str]:
-        """Random times of a load."""
-        return [f"{_ISOLATIONS[at % 2]}:{chance.random() * _EARLY:.3f}" for at in range(count)]
+        """Random times of a load; few with an application of their own, as starting that takes long."""
+        whose = [_OWN if at % _OWN_EVERY == _OWN_EVERY - 1 else _ATTACHED for at in range(count)]
+        return [f"{each}:{_ISOLATIONS[at % 2]}:{chance.random() * _EARLY:.3f}" for at, each in enumerate(whose)]
 
     def take(self, point: str, facts: Counter[str]) -> Iterator[Finding]:
         """Kill a driver of its own there."""
-        isolation, share = point.split(":")
+        whose, isolation, share = point.split(":")
         base, path, made = self._made()
-        driver = Driver(self._env)
+        driver = self._driver(whose)
         driver.tell(path, isolation)
-        time.sleep(float(share) * self._span)
-        facts["not killed, it was done" if driver.has_answered() else "killed"] += 1
+        time.sleep(float(share) * self._spans[whose])
+        facts["not killed, it was done" if driver.has_answered() else f"killed, {_WHOSE[whose]}"] += 1
         driver.kill()
         yield from self._settled(base, path, isolation, made)
         driver.end()
         self._ground.left_in_temporary()
+
+    def _driver(self, whose: str) -> Driver:
+        return Driver(self._env | (self._survivor.attachment if whose == _ATTACHED else {}))
+
+    def _span(self, whose: str) -> float:
+        """Seconds that a load takes."""
+        base, path, _ = self._made()
+        driver = self._driver(whose)
+        started = time.monotonic()
+        driver.tell(path, "process")
+        driver.answer()
+        span = time.monotonic() - started
+        driver.end()
+        self._ground.put_away(base)
+        return span
 
 
 class ExecutorKilled(_Clusters):
@@ -298,13 +313,13 @@ ROWS = (
     Row(
         "kill-load-spark",
         "SIGKILL of the driver in the middle of load on Spark",
-        20,
+        30,
         functools.partial(_ready, DriverKilled),
     ),
     Row(
         "kill-executor",
         "SIGKILL of an executor, or of its Python worker, while it unpacks",
-        12,
+        28,
         functools.partial(_ready, ExecutorKilled),
     ),
 )

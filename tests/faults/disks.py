@@ -14,7 +14,7 @@ import resource
 import time
 from typing import TYPE_CHECKING, Any
 
-from faults import actions
+from faults import actions, rows
 from faults.outcomes import WRONG, Finding
 from faults.processes import Running, forked
 from faults.rows import Row, Single
@@ -57,13 +57,13 @@ class Disks(Single):
             for variant in action.variants
             for place in (_PLACES[name] if self._mounts else (_ANYWHERE,))
         }
-        share = max(1, count // len(ranges))
+        share = -(-count // len(ranges))
         found = [
             f"{where}:{pages}"
             for where, most in ranges.items()
             for pages in (range(most) if most <= share else sorted(chance.sample(range(most), share)))
         ]
-        return found[:count]
+        return rows.spread(found, count, chance)
 
     def take(self, point: str, facts: Counter[str]) -> Iterator[Finding]:
         """Do it with so many pages left; afterwards there is room again."""
@@ -76,9 +76,10 @@ class Disks(Single):
             ended = forked(functools.partial(_do, action, case, limit), case.environment)
             self._make_room(place)
             facts["succeeded all the same" if ended.answer else "failed with an error of depload"] += 1
+            facts["every file had a limit" if place == _ANYWHERE else "a file system of its own was full"] += 1
             if name in _MAKING_ROOM and not ended.answer:
                 yield Finding(WRONG, f"it makes room, and failed for want of it: {ended.error}")
-            yield from self._field.settled(action, case, ended, facts)
+            yield from self._field.settled(action, case, facts, ended)
 
     def _needed(self, action: Action, variant: str, place: str) -> int:
         """The most pages that are in use at once."""
@@ -164,4 +165,4 @@ def _ready(scratch: Path) -> Iterator[Disks]:
         yield Disks(field, mounts=mounts)
 
 
-ROWS = (Row("disk-full", "the disk is full, from its first page on", 200, _ready),)
+ROWS = (Row("disk-full", "the disk is full, at every number of pages that are left", 300, _ready),)

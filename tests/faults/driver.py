@@ -1,22 +1,27 @@
-"""A driver on Spark that loads what it is told to: a line of JSON for each load, and one for each answer."""
+"""A driver on Spark that loads what it is told to: a line of JSON for each load, and one for each answer.
+
+It has an application of its own, or attaches to the one that its environment names.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from typing import Any
 
 import depload
 from depload.local.embedded import DEFAULT_MASTER as MASTER
-from depload.local.embedded import spark_session
+from depload.local.embedded import attached_session, attachment, spark_session
 
 QUICK = {f"spark.{process}.defaultJavaOptions": "-XX:TieredStopAtLevel=1" for process in ("driver", "executor")}
 AGAIN = {"spark.task.maxFailures": "8", "spark.deploy.maxExecutorRetries": "-1"}
 
 
 def main() -> None:
-    with spark_session(MASTER, **QUICK, **AGAIN) as spark:
-        _say({"application": spark.sparkContext.applicationId})
+    attached = "PYSPARK_GATEWAY_PORT" in os.environ
+    with attached_session() if attached else spark_session(MASTER, **QUICK, **AGAIN) as spark:
+        _say({"application": spark.sparkContext.applicationId, "attachment": {} if attached else attachment(spark)})
         for line in sys.stdin:
             _say(_answer(spark, json.loads(line)))
 

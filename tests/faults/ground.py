@@ -27,11 +27,13 @@ FOREIGN = {
     f"{uuid.UUID(int=5, version=4)}/precious.txt": b"in a folder that is called like a run path\n",
     "wheels/notes.txt": b"beside what depload keeps\n",
 }
+_WORK = ("tmp", ".")
+"""How files are called that are being written."""
 LINKS = ("link", f"{uuid.UUID(int=6, version=4)}")
 
 
 def hurry() -> None:
-    """Have a dead one's claim given up in half a second in place of forty; nothing else is different."""
+    """Have a dead one's claim given up in half a second in place of forty, in this process and those it forks."""
     conversions.RENEWAL, conversions._PATIENCE, conversions._POLL = 0.1, 0.5, 0.02
 
 
@@ -77,6 +79,13 @@ class Ground:
         for path in self.temporary.iterdir():
             remove(path)
         return names
+
+    def left_in_cache(self) -> list[str]:
+        """What is half written in the cache of this machine; it is removed."""
+        found = [path for path in (self.kept / "depload").rglob("*") if path.name.startswith(_WORK)]
+        for path in found:
+            remove(path)
+        return sorted(path.name for path in found)
 
 
 def plant(base: Path, outside: Path) -> None:

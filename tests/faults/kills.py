@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 _BESIDE = "+"  # at the end of a point: another process does the same at the same time, and nobody kills that
 _TRIES = 6  # until a random time is one before the end
 _SOONER = 0.7
+TIMES = 200
+"""How often, at least."""
 
 
 class Kills(Single):
@@ -34,10 +36,19 @@ class Kills(Single):
         self._spans = {variant: self._span(variant) for variant in action.variants}
 
     def points(self, count: int, chance: Random) -> list[str]:
-        """Half of them at operations, as far as there are so many; the others at random times."""
+        """Half of them at operations and files, as far as there are so many; the others at random times.
+
+        Where all are asked for, every operation of the store is among them, however many that makes.
+        """
         operations = [point for variant in self._action.variants for point in self._operations(variant)]
-        chosen = rows.spread(operations, (count + 1) // 2, chance)
-        while len(chosen) < count:
+        half = (count + 1) // 2
+        if count >= TIMES:
+            chosen = [point for point in operations if ":store:" in point]
+            files = [point for point in operations if point not in chosen]
+            chosen += rows.spread(files, max(0, half - len(chosen)), chance)
+        else:
+            chosen = rows.spread(operations, half, chance)
+        for _ in range(max(count - len(chosen), count - half)):
             chosen.append(f"{chance.choice(self._action.variants)}:time:{chance.random():.4f}")
         return [point + _BESIDE * (at % 2) for at, point in enumerate(chosen)]
 
@@ -48,23 +59,24 @@ class Kills(Single):
         facts[f"killed at {_HOW[how]}" if ended.killed else "not killed, it was done"] += 1
         if beside and not beside.answer:
             yield Finding(WRONG, f"another process that did the same at that time failed: {beside.error or beside}")
-        yield from self._field.settled(self._action, case, ended, facts)
+        yield from self._field.settled(self._action, case, facts, ended, *([beside] if beside else []))
 
     def _killed(self, variant: str, how: str, where: list[str], *, together: bool) -> tuple[Case, Ended, Ended | None]:
+        """Try until it is killed: sooner each time, and in the end alone, as the other one may be quicker."""
         for attempt in range(_TRIES):
             case = self._action.case(variant)
-            before = functools.partial(_set, how, where, case)
-            after = float(where[0]) * self._spans[variant] * _SOONER**attempt if how == "time" else None
+            after = float(where[0]) * self._spans[variant] * _SOONER**attempt if how == "time" else 0.0
+            before = functools.partial(_set, how, where, after, case)
             running = Running(functools.partial(_do, self._action, case, before), case.environment)
-            beside = Running(functools.partial(self._action.run, case), case.environment) if together else None
-            ended = running.wait(kill_after=after)
+            other = together and attempt < _TRIES // 2
+            beside = Running(functools.partial(self._action.run, case), case.environment) if other else None
+            ended = running.wait()
             beside_ended = beside.wait() if beside else None
             for each in filter(None, (running, beside)):
                 each.end()
-            if ended.killed or how != "time":
+            if ended.killed or attempt == _TRIES - 1:
                 break
-            if attempt < _TRIES - 1:
-                self._field.ground.put_away(case.base)
+            self._field.ground.put_away(case.base)
         return case, ended, beside_ended
 
     def _span(self, variant: str) -> float:
@@ -97,7 +109,9 @@ class Kills(Single):
 _HOW = {"time": "a random time", "store": "an operation of the store", "site": "a file of the site"}
 
 
-def _set(how: str, where: list[str], case: Case) -> None:
+def _set(how: str, where: list[str], after: float, case: Case) -> None:
+    if how == "time":
+        traps.die_after(after)
     if how == "store":
         traps.Trap(traps.KILL, int(where[0]), where[1]).set()
     if how == "site":
@@ -116,7 +130,7 @@ def _ready(name: str, scratch: Path) -> Iterator[Kills]:
 
 
 ROWS = tuple(
-    Row(f"kill-{name}", f"SIGKILL in the middle of {what}", 200, functools.partial(_ready, name))
+    Row(f"kill-{name}", f"SIGKILL in the middle of {what}", TIMES, functools.partial(_ready, name))
     for name, what in (
         ("convert", "convert"),
         ("load", "load, driver only"),

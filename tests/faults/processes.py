@@ -22,8 +22,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from multiprocessing.connection import Connection
 
+    from typing_extensions import Self
+
 PATIENCE = 60.0
 """Seconds after which a process hangs."""
+_GRACE = 90.0  # seconds that one has to stop which is told to
 
 
 @dataclass(frozen=True)
@@ -61,22 +64,19 @@ class Running:
             _become(action, environment or {}, to, quiet=quiet)
         os.close(to)
 
-    def wait(self, patience: float = PATIENCE, kill_after: float | None = None) -> Ended:
-        """Its end; it is killed after so many seconds, and when patience is over."""
-        data = self._received(patience if kill_after is None else kill_after)
-        if data is None and kill_after is None:
+    def wait(self, patience: float = PATIENCE) -> Ended:
+        """Its end; it is killed when patience is over."""
+        data = self._received(patience)
+        if data is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGKILL)
-        elif data is None:
-            os.kill(self.pid, signal.SIGKILL)  # what it has started goes on, as it does when the kernel takes memory
-        rest = data if data is not None else self._received(PATIENCE)
         os.close(self._from)
         _, status = os.waitpid(self.pid, 0)
         seconds = time.monotonic() - self._started
-        if data is None and kill_after is None:
+        if data is None:
             return Ended(hung=True, seconds=seconds)
-        if rest:
-            return Ended(**pickle.loads(rest), seconds=seconds)
+        if data:
+            return Ended(**pickle.loads(data), seconds=seconds)
         if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
             return Ended(killed=True, seconds=seconds)
         return Ended(error=f"the process ended with status {status}", seconds=seconds)
@@ -102,21 +102,61 @@ class Running:
         return None
 
 
+class Paused:
+    """A process that does something up to where it calls ``pause``, and goes on when it is waited for.
+
+    It has come there, or to its end, when this is entered; at the end of the ``with`` there is no such process.
+    """
+
+    def __init__(self, action: Callable[[Callable[[], None]], Any], environment: Mapping[str, str]) -> None:
+        self._there, here = os.pipe()
+        wait, self._go = os.pipe()
+
+        def pause() -> None:
+            os.write(here, b".")
+            os.read(wait, 1)
+
+        self._running = Running(lambda: action(pause), environment)
+        os.close(here)
+        os.close(wait)
+        self._waiting = True
+
+    def __enter__(self) -> Self:
+        os.read(self._there, 1)
+        os.close(self._there)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._waiting:
+            self._running.end()
+            self.wait()
+
+    def wait(self) -> Ended:
+        """Let it go on; its end."""
+        self._waiting = False
+        with contextlib.suppress(BrokenPipeError):  # it has come to its end
+            os.write(self._go, b".")
+        os.close(self._go)
+        ended = self._running.wait()
+        self._running.end()
+        return ended
+
+
 def forked(
     action: Callable[[], Any],
     environment: Mapping[str, str] | None = None,
     *,
     patience: float = PATIENCE,
-    kill_after: float | None = None,
     quiet: bool = True,
 ) -> Ended:
     """Do something in a process of its own."""
     running = Running(action, environment, quiet=quiet)
     try:
-        return running.wait(patience, kill_after)
-    except BaseException:
-        running.end()
-        os.waitpid(running.pid, 0)  # so that nobody writes any more where the caller cleans up
+        return running.wait(patience)
+    except BaseException:  # this process is to stop: the other one puts away what it has, and nobody writes any more
+        with contextlib.suppress(OSError):
+            os.kill(running.pid, signal.SIGTERM)
+            running.wait(_GRACE)
         raise
     finally:
         running.end()

@@ -47,7 +47,7 @@ class Tools(Single):
         running.end()
         outcome = "succeeded all the same" if ended.answer else "failed with an error of depload"
         facts[f"killed, and it {outcome}" if killed else "the program had ended"] += 1
-        yield from self._field.settled(self._action, case, ended, facts)
+        yield from self._field.settled(self._action, case, facts, ended)
 
     def _kill(self, running: Running, number: int, delay: float) -> bool:
         seen: set[int] = set()

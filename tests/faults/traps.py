@@ -5,8 +5,10 @@ These are set in a forked process before it begins, and end with it.
 
 from __future__ import annotations
 
+import datetime as dt
 import errno
 import io
+import itertools
 import os
 import signal
 import sys
@@ -15,12 +17,18 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
+from requests.adapters import HTTPAdapter
+
 from depload.errors import StoreError
 from depload.stores.directory import DirectoryStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    import re
+    from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from requests import PreparedRequest
+    from typing_extensions import Self
 
 WRITING = ("put", "write", "create")
 CHANGING = (*WRITING, "remove", "rmdir")
@@ -28,6 +36,8 @@ OPERATIONS = (*CHANGING, "open", "list")
 
 BEFORE, HALF, AFTER = "before", "half", "after"
 KILL, FAIL, SLOW, TRICKLE, CUT, FLIP = "kill", "fail", "slow", "trickle", "cut", "flip"
+_DESCRIPTORS = 1024
+_ARRIVES = 0.02  # seconds until what was sent has arrived
 SLOWNESS = 0.03
 """Seconds that a slow store takes longer for each operation."""
 
@@ -91,6 +101,95 @@ class SiteTrap:
         _watch_files(self.sites, lambda number: die() if number == self.number else None)
 
 
+@dataclass(frozen=True)
+class RequestTrap:
+    """The process dies at the HTTP request with this number, counted from 1."""
+
+    number: int
+    moment: str = BEFORE
+
+    def set(self) -> None:
+        """From now on, in this process."""
+        numbers, send = itertools.count(1), HTTPAdapter.send
+
+        def sent(adapter: HTTPAdapter, request: PreparedRequest, *words: Any, **named: Any) -> Any:
+            if next(numbers) != self.number:
+                return send(adapter, request, *words, **named)
+            if self.moment == BEFORE:
+                die()
+            if self.moment == HALF:
+                request.body = _Dying(_bytes(request.body))
+                if "Content-Length" not in request.headers:
+                    request.headers["Transfer-Encoding"] = "chunked"
+            send(adapter, request, *words, **named)
+            die()
+
+        HTTPAdapter.send = sent  # type: ignore[assignment]
+
+
+def _bytes(body: Any) -> bytes:
+    data = body.read() if hasattr(body, "read") else body
+    return data.encode() if isinstance(data, str) else bytes(data or b"")
+
+
+class _Dying:
+    """Half of what is sent; who asks for more dies."""
+
+    def __init__(self, data: bytes) -> None:
+        self._half: bytes | None = data[: len(data) // 2]
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield self.read()
+        die()
+
+    def read(self, _: int = -1) -> bytes:
+        if self._half is None:
+            time.sleep(_ARRIVES)
+            die()
+        half, self._half = self._half, None
+        return half or self.read()
+
+
+@dataclass(frozen=True)
+class Pause:
+    """Whoever is about to write a file whose key is like that waits."""
+
+    key: re.Pattern[str]
+    pause: Callable[[], None]
+
+    def set(self) -> None:
+        """From now on, in this process."""
+        _listen(self._meet)
+
+    def _meet(self, _: int, operation: _Operation) -> Any:
+        if operation.name == "write" and self.key.fullmatch(operation.arguments[0]):
+            self.pause()
+        return operation.done()
+
+
+def set_clock(ahead: float) -> None:
+    """Have the clock of this process be so many seconds ahead of the machine's, for who asks ``time`` or ``datetime``.
+
+    The monotonic clock, and the times that the kernel gives to files, are what they were.
+    """
+    time.time = lambda: _now() + ahead
+    _Clock.ahead = ahead
+    dt.datetime = _Clock  # type: ignore[misc]
+
+
+_now = time.time
+
+
+class _Clock(dt.datetime):
+    """``datetime`` by the clock of this process."""
+
+    ahead = 0.0
+
+    @classmethod
+    def now(cls, tz: dt.tzinfo | None = None) -> Self:
+        return cls.fromtimestamp(_now() + cls.ahead, tz)
+
+
 def operations() -> list[str]:
     """The list that the operations of this process are written down in from now on."""
     names: list[str] = []
@@ -114,6 +213,18 @@ def die() -> NoReturn:
     """As the kernel does it: nothing is put back, nothing is flushed."""
     os.kill(os.getpid(), signal.SIGKILL)
     raise AssertionError("a process outlived SIGKILL")
+
+
+def die_after(seconds: float) -> None:
+    """Be killed in so many seconds, by a process that does nothing else; what was started goes on, as it would then."""
+    parent = os.getpid()
+    if os.fork():
+        return
+    os.closerange(3, _DESCRIPTORS)  # else nobody sees that the parent has closed them
+    time.sleep(seconds)
+    if os.getppid() == parent:
+        os.kill(parent, signal.SIGKILL)
+    os._exit(0)
 
 
 def flipped(data: bytes) -> bytes:

@@ -65,7 +65,7 @@ class Unreliable(Single):
         facts["succeeded all the same" if ended.answer else "failed with an error of depload"] += 1
         if self._effect in _HARMLESS and not ended.answer:
             yield Finding(WRONG, f"it failed, and nothing was wrong with the data: {ended.error}")
-        yield from self._field.settled(action, case, ended, facts)
+        yield from self._field.settled(action, case, facts, ended)
 
 
 def _operations(action: Action, case: Case) -> list[str]:

@@ -49,11 +49,13 @@ def watching(bases: Path, *, altering: bool = False) -> Iterator[Witness]:
 def _watch(bases: Path, refusals: tuple[type[Exception], ...], connection: Connection) -> None:
     facts: Counter[str] = Counter()
     findings: list[Finding] = []
+    took = 0.0
     while True:
-        if connection.poll(_PAUSE):
+        if connection.poll(max(_PAUSE, took)):  # half of the time, so that there is a processor for who is watched
             connection.recv()
             connection.send((facts, findings[:FEW]))
             facts, findings = Counter(), []
+        started = time.monotonic()
         for base in _inside(bases):
             for run in _inside(base):
                 if runs.is_run_name(os.path.basename(run)):  # noqa: PTH119
@@ -64,6 +66,7 @@ def _watch(bases: Path, refusals: tuple[type[Exception], ...], connection: Conne
                         facts["run paths refused"] += 1
                     elif os.path.isdir(base):  # noqa: PTH112 - else it was put away by this harness
                         findings.append(Finding(WRONG, f"a reader of {run} met {seen}"))
+        took = time.monotonic() - started
 
 
 _NONE = "none"

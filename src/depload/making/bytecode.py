@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import hashlib
 import os
 import shutil
@@ -32,7 +33,8 @@ def compile_wheels(wheels: Sequence[Wheel], interpreter: str, to: Path, cache: P
     """
     shards = [(wheel, shard, count) for wheel in wheels for count in [_shards(wheel)] for shard in range(count)]
     shards.sort(key=lambda job: -job[0].size)
-    kept = cache / "bytecode" / _compiler_key(interpreter) if cache else None
+    key = _compiler_key(interpreter) if cache else None
+    kept = cache / "bytecode" / key if cache and key else None
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         made = pool.map(lambda job: _shard(job[0], job[1], job[2], interpreter, to, kept), shards)
         return sorted(made, key=lambda bytecode: bytecode.filename)
@@ -67,23 +69,30 @@ def _compile(wheel: Wheel, shard: int, shards: int, interpreter: str, path: Path
 
 def _keep(path: Path, cached: Path) -> None:
     """Put a copy into the cache; one that cannot be written is no cache, and no error."""
-    try:
+    with contextlib.suppress(OSError):
         cached.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=cached.parent, delete=False) as work:
-            work.write(path.read_bytes())
-        Path(work.name).replace(cached)
-    except OSError:
-        pass
+            try:
+                work.write(path.read_bytes())
+                work.flush()
+                Path(work.name).replace(cached)
+            except OSError:  # half a file on a full disk is of no use to anybody
+                Path(work.name).unlink()
 
 
-def _compiler_key(interpreter: str) -> str:
-    """What the bytes depend on besides the wheel: the interpreter's exact build and the compiler script."""
+def _compiler_key(interpreter: str) -> str | None:
+    """What the bytes depend on besides the wheel: the interpreter's exact build and the compiler script.
+
+    None where the interpreter does not tell: the compiler meets what ails it, and says so of the wheel.
+    """
     done = subprocess.run(
         [interpreter, "-S", "-c", "import sys, zlib; print(sys.version, sys.platform, zlib.ZLIB_RUNTIME_VERSION)"],
         env={"PATH": os.environ.get("PATH", "")},
         capture_output=True,
         text=True,
-        check=True,
+        check=False,
     )
+    if done.returncode:
+        return None
     script = Path(compiler.__file__).read_bytes()
     return hashlib.sha256(done.stdout.encode() + script + str(_SHARD).encode()).hexdigest()[:32]

@@ -75,6 +75,11 @@ def is_lease(name: str) -> bool:
     return bool(_LEASE.fullmatch(name))
 
 
+def is_passing(name: str) -> bool:
+    """Whether a file's name is one that comes and goes with who uses a run path: it is no part of that."""
+    return is_lease(name) or is_clock(name)
+
+
 def content(purpose: str) -> bytes:
     """A lease of this process, from now on."""
     now = dt.datetime.now(dt.timezone.utc)

@@ -200,11 +200,7 @@ def strange(store: Store, run: str, entries: Sequence[Entry]) -> str | None:
 def _belongs(filename: str, here: Path | None) -> bool:
     if here and (here / filename).is_symlink():
         return False
-    return filename in (runs.MARKER, runs.MANIFEST) or filename.endswith(SUFFIX) or _passes(filename)
-
-
-def _passes(filename: str) -> bool:
-    return leases.is_lease(filename) or leases.is_clock(filename)
+    return filename in (runs.MARKER, runs.MANIFEST) or filename.endswith(SUFFIX) or leases.is_passing(filename)
 
 
 def _names_run(store: Store, run: str, name: str, marker: str) -> bool:
@@ -217,7 +213,7 @@ def _names_run(store: Store, run: str, name: str, marker: str) -> bool:
 
 def _is_left_over(store: Store, run: str, entries: Sequence[Entry]) -> bool:
     """Whether it is what a process leaves that was killed early: a lease alone, or a marker that was cut short."""
-    lasting = [entry for entry in entries if not _passes(entry.name)]
+    lasting = [entry for entry in entries if not leases.is_passing(entry.name)]
     if [entry.name for entry in lasting] != [runs.MARKER]:
         return bool(entries) and not lasting
     try:

@@ -31,7 +31,7 @@ from depload.errors import (
     NotInStoreError,
     TransferError,
 )
-from depload.published import holds, wheelhouse
+from depload.published import holds, leases, wheelhouse
 from depload.published.holds import Hold
 from depload.published.wheelhouse import SUFFIX, Manifest
 from depload.standards.wheels import sha256_of
@@ -230,7 +230,10 @@ def _outer_manifest(store: Store, name: str, text: str) -> dict[str, Any]:
     except NotInStoreError:
         names = {entry.name for entry in store.list(name)}
         if MARKER in names:
-            raise NotAWheelhouseError(text, "its publication was not completed", "run convert again") from None
+            why = "its publication was not completed, or it is being removed"
+            raise NotAWheelhouseError(text, why, "run convert again") from None
+        if is_run_name(name) and all(map(leases.is_passing, names)):  # what a removal leaves last, beside readers
+            raise MissingWheelhouseError(text) from None
         if names or name in {entry.name for entry in store.list() if entry.is_directory}:
             raise NotAWheelhouseError(text, f"it has no {MANIFEST}") from None
         raise MissingWheelhouseError(text) from None
