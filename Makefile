@@ -66,7 +66,8 @@ bench: .venv/depload
 	$(BIN)/python -m benchmarks $(BENCH)
 
 # The environment: uv, or else pip, brings the uv of the lock, and that the rest. The index has pyspark as sources, and to
-# compress its jars once more takes longer than all the rest.
+# compress its jars once more takes longer than all the rest. Compiled once here, and not by each process that imports it,
+# where PYTHONDONTWRITEBYTECODE is set.
 .venv/dependencies: requirements-dev.txt
 	@if [ -z "$(PYTHON)" ]; then echo "depload needs Python 3.10 to 3.13; give one with PYTHON=..." >&2; exit 1; fi
 	@echo "setting up .venv with $(PYTHON) ..."
@@ -78,7 +79,7 @@ bench: .venv/depload
 	fi && \
 	sed -n '/^uv==/,/[^\\]$$/p' $< >.venv/uv.txt && \
 	$$install --quiet --require-hashes -r .venv/uv.txt
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes \
+	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes \
 	  --config-settings-package "pyspark:--build-option=--compression=stored" -r $<
 	@touch $@
 
@@ -87,7 +88,7 @@ bench: .venv/depload
 	@echo "building depload and installing its wheel ..."
 	@rm -rf .venv/wheel
 	@$(BIN)/uv build --quiet --wheel --out-dir .venv/wheel --python $(BIN)/python .
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --reinstall .venv/wheel/*.whl
+	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --no-deps --reinstall .venv/wheel/*.whl
 	@touch $@
 
 # With it the JVMs of the tests start in two thirds of the time.

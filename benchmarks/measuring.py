@@ -28,7 +28,7 @@ UV = str(Path(PYTHON).with_name("uv"))
 _PEERS = ROOT / ".venv" / "peers"
 _CACHES = ("UV_CACHE_DIR", "PIP_CACHE_DIR", "DEPLOAD_CACHE_DIR", "PEX_ROOT", "TMPDIR")
 _PATIENCE = 300.0  # seconds that one command may take
-_ROOM = 20e9  # bytes of the disk that stay free
+_ROOM, _SHARE_OF_ROOM = 20e9, 0.15  # bytes of the disk that stay free, and of a small one, such as one in memory
 _SETTLING = 65.0  # seconds for which ext4 looks for inodes past those that were just deleted (RECENTCY_MIN)
 
 
@@ -148,7 +148,7 @@ def peers() -> Path:
     if not (_PEERS / "complete").exists():
         say("setting up the other tools ...")
         subprocess.run([UV, "venv", "--quiet", "--clear", "--python", PYTHON, str(_PEERS)], check=True)
-        install = [UV, "pip", "install", "--quiet", "--python", str(_PEERS / "bin" / "python")]
+        install = [UV, "pip", "install", "--quiet", "--compile-bytecode", "--python", str(_PEERS / "bin" / "python")]
         subprocess.run([*install, "-r", str(HERE / "requirements.txt")], check=True)
         (_PEERS / "complete").touch()
     return _PEERS / "bin"
@@ -181,7 +181,8 @@ class Ground:
 
     def fresh(self, name: str) -> Path:
         """A new directory; what was measured before goes where the disk is short."""
-        if shutil.disk_usage(self.path).free < _ROOM:
+        disk = shutil.disk_usage(self.path)
+        if disk.free < min(_ROOM, _SHARE_OF_ROOM * disk.total):
             say(f"the disk is short: removing what was measured, and waiting {_SETTLING:.0f} s")
             for path in self._used:
                 shutil.rmtree(path, ignore_errors=True)

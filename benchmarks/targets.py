@@ -105,9 +105,13 @@ def _load(case: str) -> tuple[Target, ...]:
     key = f"load/{{}}/{case}"
     ratios = (
         ("cold, through Spark's files / .tar.gz by addArchive", loading.SENT, loading.TARGZ, 0.4),
+        ("the same, driver=False", loading.SENT_WORKERS, loading.TARGZ, 0.4),
         ("cold, through Spark's files / uv on each executor", loading.SENT, loading.UV, 0.8),
+        ("the same, driver=False", loading.SENT_WORKERS, loading.UV, 0.8),
         ("cold, store seen / .tar.gz by addArchive", loading.SEEN, loading.TARGZ, 0.2),
+        ("the same, driver=False", loading.SEEN_WORKERS, loading.TARGZ, 0.2),
         ("cold, store seen / uv on each executor", loading.SEEN, loading.UV, 0.5),
+        ("the same, driver=False", loading.SEEN_WORKERS, loading.UV, 0.5),
         ("warm / installed already", loading.WARM, loading.FLOOR, 1.2),
     )
     shipped = _difference(key, loading.WARM, loading.FLOOR, "sent_mb")

@@ -177,7 +177,7 @@ def _alone(name: str) -> Iterator[None]:
 
 
 def _install(interpreter: Path, *arguments: str) -> None:
-    _uv("pip", "install", "--quiet", "--python", str(interpreter), *arguments)
+    _uv("pip", "install", "--quiet", "--compile-bytecode", "--python", str(interpreter), *arguments)
 
 
 def _uv(*arguments: str) -> str:
