@@ -490,7 +490,7 @@ def _settle(work: str, path: str, digest: str, files: list[str]) -> None:
     inside = len(os.path.join(work, ""))
     marks = {file[inside:]: _mark(file) for file in files}
     with open(os.path.join(work, _COMPLETE), "w", encoding="utf-8") as complete:
-        json.dump({"digest": digest, "files": marks}, complete)
+        complete.write(json.dumps({"digest": digest, "files": marks}))  # json.dump never takes the encoder in C
     if os.path.lexists(path) and not _is_sound(path, digest):
         _remove_site(path)
     try:
