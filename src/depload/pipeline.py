@@ -9,6 +9,7 @@ import functools
 import tempfile
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -197,18 +198,18 @@ def convert(
         )
         name = _safe_name(name or space.name)
         conversion = _Conversion(collection, options, [Path(file) for file in constraints], compile)
-        made = _reused_or_made(conversion, space, name, refresh=refresh, window=window)
-        _judge(made, judge, target)
-        clock.phase("write")
-        file, manifest = wheelhouse.write(
-            made.ingredients,
-            made.bytecode,
-            target=target,
-            name=name,
-            source_format=space.detection.format,
-            to=space.scratch,
-            documents=functools.partial(documents.written, about=conversion.about(space.source, made.tools)),
-        )
+        with _reused_or_made(conversion, space, name, refresh=refresh, window=window) as made:
+            _judge(made, judge, target)
+            clock.phase("write")
+            file, manifest = wheelhouse.write(
+                made.ingredients,
+                made.bytecode,
+                target=target,
+                name=name,
+                source_format=space.detection.format,
+                to=space.scratch,
+                documents=functools.partial(documents.written, about=conversion.about(space.source, made.tools)),
+            )
         clock.phase("publish")
         moved = functools.partial(progress.downloaded, file.name)
         told = {"reused": made.reused, "why": made.why}
@@ -271,15 +272,21 @@ class _Conversion:
         )
 
 
+@contextlib.contextmanager
 def _reused_or_made(
     conversion: _Conversion, space: _Space, name: str, *, refresh: bool, window: timedelta | None
-) -> _Made:
-    """What an earlier conversion of the base came to, else what this one does; of several at once, one does it."""
+) -> Iterator[_Made]:
+    """What an earlier conversion of the base came to, else what this one does; of several at once, one does it.
+
+    What was made is kept for later ones while the caller goes on with it.
+    """
     cache = conversion.collection.cache
     if cache is None:
-        return _Made.of(conversion.make(), "nothing is kept without the cache")
+        yield _Made.of(conversion.make(), "nothing is kept without the cache")
+        return
     if not any(root.kind in _COSTLY for root in space.detection.roots):
-        return _Made.of(conversion.make(), "nothing of it is worth keeping")
+        yield _Made.of(conversion.make(), "nothing of it is worth keeping")
+        return
     known = Conversions(conversion.digest(space.source, name), cache)
     while True:
         why = "--refresh asks for it" if refresh else "there was no earlier conversion of it"
@@ -289,25 +296,24 @@ def _reused_or_made(
             if record and not why:
                 conversion.collection.phase("reuse")
                 if answer := known.answer(record, space.scratch / f"kept-{uuid.uuid4()}"):
-                    return _Made.of(answer, _why(record), reused=True)
+                    yield _Made.of(answer, _why(record), reused=True)
+                    return
                 why = "not all of its wheels are kept any more"
             if error := known.failure():
                 raise error
         with known.turn(waiting=lambda: conversion.collection.phase("wait")) as mine:
             if mine:
-                return _Made.of(_remembered(conversion, known), why)
+                try:
+                    made = conversion.make()
+                except DeploadError as error:
+                    known.remember_failure(error)
+                    raise
+                with ThreadPoolExecutor(1) as beside:
+                    kept = beside.submit(known.remember, made, conversion.collection.unpinned)
+                    yield _Made.of(made, why)
+                    kept.result()
+                return
         refresh = False  # what another has made meanwhile is fresh enough
-
-
-def _remembered(conversion: _Conversion, known: Conversions) -> Answer:
-    try:
-        made = conversion.make()
-    except DeploadError as error:
-        known.remember_failure(error)
-        raise
-    conversion.collection.phase("keep")
-    known.remember(made, conversion.collection.unpinned)
-    return made
 
 
 _COSTLY = frozenset({"requirements", "pylock", "project", "sdist"})

@@ -356,8 +356,10 @@ def _ask(
         import importlib
         import os
 
-        facts: dict[str, Any] = importlib.import_module(module).prove(wanted, packages)
-        return {**facts, "reads": os.path.isfile(read)}  # noqa: PTH113 - on a worker
+        here = importlib.import_module(module)
+        if read and not os.path.isfile(read):  # noqa: PTH113 - on a worker
+            return {**here.process(), "error": None, "reads": False}  # another way comes next, and proves it
+        return {**here.prove(wanted, packages), "reads": True}
 
     try:
         return sessions.everywhere(session, prove, description)

@@ -97,20 +97,20 @@ class Conversions:
         """Its wheels, below ``to``; None where one of them is not kept any more."""
         to.mkdir()
         with contextlib.suppress(LookupError, TypeError, ValueError, DeploadError):
+            rows = [*record.data["wheels"], *record.data["bytecode"]]
+            # A record may be anybody's, so of what it calls a file only the last part counts.
+            paths = {row["filename"]: to / os.path.basename(row["filename"]) for row in rows}  # noqa: PTH119
+            if not self._cache.take_all({paths[row["filename"]]: row["sha256"] for row in rows}):
+                return None
             ingredients = []
             for row in record.data["wheels"]:
-                path = to / os.path.basename(row["filename"])  # noqa: PTH119 - a record may be anybody's
-                if not self._cache.take(row["sha256"], path):
-                    return None
-                wheel = wheels.read(path, sha256=row["sha256"], judged=True)
+                wheel = wheels.read(paths[row["filename"]], sha256=row["sha256"], judged=True)
                 built_from = (str(row["built_from"][0]), str(row["built_from"][1])) if row["built_from"] else None
                 origin, requested, uploaded = str(row["origin"]), bool(row["requested"]), str(row["uploaded"])
                 ingredients.append(Ingredient(wheel, origin, requested, built_from, uploaded))
             parts = []
             for row in record.data["bytecode"]:
-                path = to / os.path.basename(row["filename"])  # noqa: PTH119
-                if not self._cache.take(row["sha256"], path):
-                    return None
+                path = paths[row["filename"]]
                 parts.append(Bytecode(path, str(row["filename"]), str(row["sha256"]), path.stat().st_size))
             tools = {str(role): str(tool) for role, tool in record.data["tools"].items()}
             return Answer(tuple(ingredients), tuple(parts), tuple(map(str, record.data["warnings"])), tools)

@@ -85,23 +85,21 @@ def publish(
     Whatever goes wrong, the run path is removed again; where even that fails, readers see no run path there.
     """
     run = str(uuid.uuid4())
-    sha256 = sha256_of(file)
     name = _published_name(store, file.name, run)
     about = {"depload": __version__, "run": run}
-    outer: dict[str, Any] = {
-        **about,
-        **manifest.to_json(),
-        "created": _now(),
-        "wheelhouse": {"filename": name, "size": file.stat().st_size, "sha256": sha256},
-    }
     try:
         started = {**about, "started": _now(), "host": socket.gethostname(), "pid": os.getpid()}
         store.write(f"{run}/{MARKER}", _json(started))
         with holds.held(store, run, "publish", beside=MARKER):
-            transfers.send(store, f"{run}/{name}", file, sha256, moved)
-            transfers.write(
-                store, f"{run}/{MANIFEST}", _json({**outer, "conversion": about_run() if about_run else {}})
-            )
+            sha256 = transfers.send(store, f"{run}/{name}", file, moved=moved)
+            outer: dict[str, Any] = {
+                **about,
+                **manifest.to_json(),
+                "created": _now(),
+                "wheelhouse": {"filename": name, "size": file.stat().st_size, "sha256": sha256},
+                "conversion": about_run() if about_run else {},
+            }
+            transfers.write(store, f"{run}/{MANIFEST}", _json(outer))
     except BaseException:
         with contextlib.suppress(Exception):
             for key in (f"{run}/{MANIFEST}", f"{run}/{name}", run):  # the marker last, so that it is known whose it is

@@ -19,7 +19,7 @@ from depload.errors import StoreError, TransferError
 from depload.stores import transfers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from depload.stores.store import Store
@@ -49,6 +49,11 @@ class WheelCache:
         to.unlink(missing_ok=True)
         self._listed().pop(name, None)  # so that it is written anew
         return False
+
+    def take_all(self, wanted: Mapping[Path, str]) -> bool:
+        """Put each of the files with these hashes at its path; whether all of them are here."""
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            return all(pool.map(self.take, wanted.values(), wanted))
 
     def keep(self, files: Iterable[tuple[Path, str]]) -> None:
         """Keep files by their hashes; what is here already is not written again."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import posixpath
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,21 +15,26 @@ from depload.stores.store import CHUNK
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterator, Sequence
-    from typing import Any
+    from typing import Any, BinaryIO
 
     from depload.stores.store import Entry, Moved, Store
 
 _ATTEMPTS = 2  # what the store's own client can mend it has mended; a file that is altered is sent once more
 
 
-def send(store: Store, key: str, file: Path, sha256: str, moved: Moved | None = None) -> None:
-    """Copy a local file, and read back what has landed. Raises TransferError where it is another file twice."""
+def send(store: Store, key: str, file: Path, sha256: str | None = None, moved: Moved | None = None) -> str:
+    """Copy a local file, and read back what has landed; its SHA-256, which is found meanwhile if it is not given.
+
+    Raises TransferError where another file has landed, twice.
+    """
 
     def attempt() -> str:
         store.put(key, file, moved)
         return digest(store, key)
 
-    _verified(attempt, sha256, store.location(key))
+    with ThreadPoolExecutor(1) as beside:
+        found = beside.submit(_digest, file.open("rb")) if sha256 is None else None
+        return _verified(attempt, lambda: found.result() if found else sha256, store.location(key))
 
 
 def write(store: Store, key: str, data: bytes) -> None:
@@ -38,7 +44,7 @@ def write(store: Store, key: str, data: bytes) -> None:
         store.write(key, data)
         return digest(store, key)
 
-    _verified(attempt, hashlib.sha256(data).hexdigest(), store.location(key))
+    _verified(attempt, lambda: hashlib.sha256(data).hexdigest(), store.location(key))
 
 
 def receive(store: Store, key: str, to: Path, sha256: str | None = None, moved: Moved | None = None) -> None:
@@ -47,7 +53,7 @@ def receive(store: Store, key: str, to: Path, sha256: str | None = None, moved: 
     def attempt() -> str:
         found, done = hashlib.sha256(), 0
         with to.open("wb") as target:
-            for chunk in _chunks(store, key):
+            for chunk in _chunks(store.open(key)):
                 target.write(chunk)
                 found.update(chunk)
                 done += len(chunk)
@@ -55,34 +61,39 @@ def receive(store: Store, key: str, to: Path, sha256: str | None = None, moved: 
                     moved(done, None)
         return found.hexdigest()
 
-    _verified(attempt, sha256, store.location(key))
+    _verified(attempt, lambda: sha256, store.location(key))
 
 
 def read(store: Store, key: str) -> bytes:
     """A small file whole."""
-    return b"".join(_chunks(store, key))
+    return b"".join(_chunks(store.open(key)))
 
 
 def digest(store: Store, key: str) -> str:
     """The SHA-256 of a file of a store."""
+    return _digest(store.open(key))
+
+
+def _digest(stream: BinaryIO) -> str:
     found = hashlib.sha256()
-    for chunk in _chunks(store, key):
+    for chunk in _chunks(stream):
         found.update(chunk)
     return found.hexdigest()
 
 
-def _chunks(store: Store, key: str) -> Iterator[bytes]:
-    with store.open(key) as stream:
+def _chunks(stream: BinaryIO) -> Iterator[bytes]:
+    with stream:
         while chunk := stream.read(CHUNK):
             yield chunk
 
 
-def _verified(attempt: Callable[[], str], expected: str | None, place: str) -> None:
+def _verified(attempt: Callable[[], str], expected: Callable[[], str | None], place: str) -> str:
+    """What was attempted, by its SHA-256; ``expected`` is asked once there is something to compare with it."""
     for _ in range(_ATTEMPTS):
-        found = attempt()
-        if expected is None or found == expected:
-            return
-    raise TransferError(place, expected or "", found)
+        found, wanted = attempt(), expected()
+        if wanted is None or found == wanted:
+            return found
+    raise TransferError(place, wanted or "", found)
 
 
 # --- sources --------------------------------------------------------------------------------------------------------
