@@ -97,8 +97,8 @@ def _warm(wanted: Set, runs: int, ground: Ground) -> dict[str, Series]:
         timed(command, scratch, caches)
     file = max(base.glob("*-*/*.wheelhouse.zip"), key=lambda path: path.stat().st_size)
     code = (
-        "import depload, json, time; start = time.perf_counter();"
-        f"depload.convert('{requirements}', '{base}', reuse='24h');"
+        "import json, time; from depload import convert; start = time.perf_counter();"
+        f"convert('{requirements}', '{base}', reuse='24h');"
         "print(json.dumps({'seconds': time.perf_counter() - start}))"
     )
     ways = [

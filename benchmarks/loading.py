@@ -23,9 +23,10 @@ CASES = {"2 executors": 2, "1 executor": 1}
 FLOOR, FLOOR_NO_PYC = "floor: installed already, with .pyc", "floor: installed already, no .pyc"
 WARM = "depload, the node has the site"
 WARM_UNSEEN = "depload, the node has the site, store unseen"
-SEEN, SEEN_WORKERS = "depload, workers see the store", "depload, workers see the store, driver=False"
+SEEN, SENT = "depload, workers see the store", "depload, through Spark's files"
+SEEN_WORKERS, SENT_WORKERS = f"{SEEN}, driver=False", f"{SENT}, driver=False"
+SEEN_APART, SENT_APART = f"{SEEN}, a node more for the driver", f"{SENT}, a node more for the driver"
 SEEN_NO_PYC = "depload without .pyc, workers see the store"
-SENT, SENT_WORKERS = "depload, through Spark's files", "depload, through Spark's files, driver=False"
 UV = "uv pip install on each executor"
 TARGZ, STORED = "tree as .tar.gz, addArchive", "tree as stored .zip with .pyc, addArchive"
 VENV, PEX = "venv-pack, addArchive", "pex, addFile"
@@ -35,12 +36,14 @@ _SHARES = {"2 executors": {"S": 0.6, "M": 1.0, "L": 0.4}, "1 executor": {"S": 0.
 EXPLAINED = """
 Spark 3.5 on `local-cluster`, each executor a process of its own with one core. The clock runs in a driver whose
 executors are there and have no Python worker yet, from the call that begins to send until every executor has answered
-that it imported the set's packages. Cold: nothing of the set is on the executors' node or, for depload, on the driver,
-whose sites lie elsewhere; uv's cache is empty. What each way starts from is made before the clock, and was read before.
+that it imported the set's packages. Cold: nothing of the set is on this machine but what is sent; uv's cache is empty.
+What each way starts from is made before the clock, and was read before.
 
 depload's time includes more than the others': it verifies the file's hash, activates the driver, and every worker tells
-all its packages as the proof. `driver=False` is the same for the workers only, which is all that the others do. MB sent
-is what went over the machine's loopback between driver and executors, all executors together.
+all its packages as the proof. `driver=False` is the same for the workers only, which is all that the others do. Driver
+and executors share what is unpacked, as processes of one machine do; "a node more for the driver" has the driver unpack
+for itself, as on a cluster, but on the same cores. MB sent is what went over the machine's loopback between driver and
+executors, all executors together.
 """
 
 
@@ -64,7 +67,7 @@ def _plan(wanted: Set, executors: int, share: float, runs: int, ground: Ground) 
 
 def _ways(made: Prepared, scratch: Path) -> list[tuple[str, Any, float]]:
     """Each with what it asks of once.py, made when its turn comes; in the first turn what a warm one needs is made."""
-    warm = {"sites": str(scratch / "warm-sites"), "driver_sites": str(scratch / "warm-driver-sites"), "warm": True}
+    warm = {"sites": str(scratch / "warm-sites"), "warm": True}
 
     def asks(way: str, **more: Any) -> Any:
         return lambda: {"way": way, **{name: each() if callable(each) else each for name, each in more.items()}}
@@ -76,8 +79,10 @@ def _ways(made: Prepared, scratch: Path) -> list[tuple[str, Any, float]]:
         (WARM, seen(path=path, **warm), 1.0),
         (SEEN, seen(path=path), 1.0),
         (SEEN_WORKERS, workers_only(path=path), _FEW),
+        (SEEN_APART, seen(path=path, apart=True), _ONE),
         (SENT, seen(path=path, unseen=True), _SOME),
         (SENT_WORKERS, workers_only(path=path, unseen=True), _FEW),
+        (SENT_APART, seen(path=path, unseen=True, apart=True), _ONE),
         (UV, asks("uv", wheels=lambda: str(made.wheels), requirements=made.set.requirements), _SOME),
         (TARGZ, asks("archive", archive=lambda: str(made.targz)), _FEW),
         (STORED, asks("archive", archive=lambda: str(made.stored_zip)), _ONE),

@@ -24,16 +24,17 @@ if TYPE_CHECKING:
 
 request = json.loads(sys.argv[1])
 WORK = Path(request["work"])
-# Nodes are apart by their sites alone: executor i is on node i modulo their number. Executors run Python in
-# directories that are named by their numbers.
+# Nodes are apart by their sites alone: executor i is on node i modulo their number, the driver on node 0 or, apart, on
+# one of its own. Executors run Python in directories that are named by their numbers.
+SITES = Path(request.get("sites") or WORK / "sites")
 _PYTHON = f"""#!/bin/sh
-export DEPLOAD_SITES="{request.get("sites") or WORK / "sites"}/$(( $(basename "$PWD") % {request["nodes"]} ))"
+export DEPLOAD_SITES="{SITES}/$(( $(basename "$PWD") % {request["nodes"]} ))"
 exec {sys.executable} "$@"
 """
 
 
 def main() -> None:
-    os.environ["DEPLOAD_SITES"] = request.get("driver_sites") or str(WORK / "driver-sites")
+    os.environ["DEPLOAD_SITES"] = str(SITES / ("driver" if request.get("apart") else "0"))
     from depload.local.embedded import spark_session  # DEPLOAD_SITES is set before anything may look at it
 
     python = WORK / "python"

@@ -58,8 +58,8 @@ def plans(sets: list[Set]) -> list[Plan]:
 
 def _parts(runs: int, ground: Ground) -> dict[str, Series]:
     made, scratch = prepared(ground, _SET), ground.fresh("parts")
-    empty, warm = _empty(scratch), {"sites": str(scratch / "sites"), "driver_sites": str(scratch / "driver-sites")}
-    nothing = {"way": "depload", "path": empty, "imports": [], **warm}
+    warm = {"sites": str(scratch / "sites"), "apart": True}
+    nothing = {"way": "depload", "path": _empty(scratch), "imports": [], **warm}
     job = {"way": "floor", "tree": str(made.tree_with_pyc), "imports": []}
     once(nothing, 1, scratch, heap=_HEAP)  # after which the node has the empty site
     sites = {"DEPLOAD_SITES": str(scratch / "set-sites")}
@@ -108,8 +108,9 @@ def _loads(case: str, runs: int, ground: Ground) -> dict[str, Series]:
     how, warm, apart, counts = _CASES[case]
     made, scratch = prepared(ground, _SET), ground.fresh("scale")
     request = {"way": "depload", "path": made.run_path, "imports": list(_SET.imports), "unseen": how == WHEELS}
+    request["apart"] = True
     if warm:
-        request |= {"sites": str(scratch / "sites"), "driver_sites": str(scratch / "driver-sites")}
+        request["sites"] = str(scratch / "sites")
         once(request, 1, scratch, heap=_HEAP)
 
     def measured(executors: int) -> Sample:
