@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
+import hashlib
+import io
 import json
 import os
+import random
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -281,6 +286,65 @@ def test_a_member_that_would_leave_the_site_is_refused(member: str) -> None:
 )
 def test_members_go_where_an_installer_puts_them(member: str, installed: str) -> None:
     assert "/".join(activation._installed("x-1.0-py3-none-any.whl", member)) == installed
+
+
+@pytest.fixture(params=["libdeflate", "zlib"])
+def inflater(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What inflates: the system's library where there is one, and Python's zlib where there is none."""
+    if request.param == "zlib":
+        monkeypatch.setattr(activation, "_LIBDEFLATE", "no-such-library.so")
+    else:
+        try:
+            ctypes.CDLL(activation._LIBDEFLATE)
+        except OSError:
+            pytest.skip("this machine has no libdeflate")
+    return str(request.param)
+
+
+def unpacked(wheel: bytes, tmp_path: Path) -> Path:
+    """What the activation module makes of these bytes as a wheel."""
+    payload, to = tmp_path / "payload.zip", tmp_path / "to"
+    with zipfile.ZipFile(payload, "w") as opened:
+        opened.writestr("a-1-py3-none-any.whl", wheel)
+    about = {"filename": "a-1-py3-none-any.whl", "size": len(wheel), "sha256": hashlib.sha256(wheel).hexdigest()}
+    written = activation._unpack(str(payload), {"wheels": [about], "bytecode": []}, str(to))
+    assert sorted(written) == sorted(str(path) for path in to.rglob("*") if path.is_file())
+    return to
+
+
+def zipped(members: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w", method) as opened:
+        for name, data in members.items():
+            opened.writestr(name, data)
+    return made.getvalue()
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED, zipfile.ZIP_BZIP2])
+def test_members_of_every_size_come_out_as_they_were(method: int, inflater: str, tmp_path: Path) -> None:
+    most = activation._Libdeflate.most
+    sizes = [0, 1, 1000, (1 << 20) - 1, 1 << 20, most - 1, most, most + 1, 2 * most]
+    members = {f"a/zeros{size}": bytes(size) for size in sizes}
+    members |= {f"a/random{size}": random.Random(size).randbytes(size) for size in sizes}
+    to = unpacked(zipped(members, method), tmp_path)
+    assert {name: (to / name).read_bytes() for name in members} == members, inflater
+
+
+@pytest.mark.parametrize("size", [5000, (4 << 20) + 5000], ids=["small", "large"])
+@pytest.mark.parametrize("lie", [0, 1, -1, 1000], ids=["damaged", "more", "less", "far more"])
+def test_a_member_that_is_damaged_or_lies_of_its_size_is_named(
+    size: int, lie: int, inflater: str, tmp_path: Path
+) -> None:
+    data = random.Random(size).randbytes(size // 2) * 2
+    wheel = bytearray(zipped({"a/one.py": data, "a/two.py": b"2"}))
+    if lie:
+        at = wheel.rindex(b"PK\1\2", 0, wheel.rindex(b"PK\1\2"))  # the first of the table (APPNOTE 4.3.12)
+        wheel[at + 24 : at + 28] = struct.pack("<L", size + lie)
+    else:
+        wheel[200:210] = bytes(10)
+    with pytest.raises(activation.ActivationError, match=r"'a/one\.py' is damaged") as error:
+        unpacked(bytes(wheel), tmp_path)
+    assert "a-1-py3-none-any.whl" in str(error.value), inflater
 
 
 def test_a_directory_of_somebody_else_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -725,7 +725,7 @@ def _unpack(payload: str, manifest: dict[str, Any], to: str) -> list[str]:
     Returns the files that were written.
     """
     wanted = [*manifest["wheels"], *manifest["bytecode"]]
-    threads = concurrent.futures.ThreadPoolExecutor(_THREADS)
+    threads = concurrent.futures.ThreadPoolExecutor(_THREADS, initializer=_use_libdeflate)
     with open(payload, "rb") as file, zipfile.ZipFile(file) as outer, threads as pool:
         before = _version_of(file.fileno())
         parts = list(pool.map(lambda part: _verified(file.fileno(), outer, part), wanted))
@@ -866,17 +866,23 @@ def _write(part: _Part, info: zipfile.ZipInfo, path: str) -> None:
             view = memoryview(data)
             while view:
                 view = view[os.write(descriptor, view) :]
+    except zlib.error as error:
+        raise ActivationError(f"{part.name}: member {info.filename!r} is damaged ({error})") from error
     finally:
         os.close(descriptor)
     if crc != info.CRC or written != info.file_size:
         raise ActivationError(f"{part.name}: member {info.filename!r} is damaged")
 
 
-def _inflated(part: _Part, info: zipfile.ZipInfo) -> Iterator[bytes]:
+def _inflated(part: _Part, info: zipfile.ZipInfo) -> Iterator[bytes | memoryview]:
     offset, left = _data_offset(part, info), info.compress_size
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         with zipfile.ZipFile(part) as wheel, wheel.open(info) as member:  # as in _jobs
             yield from iter(lambda: member.read(_CHUNK), b"")
+        return
+    whole: _Libdeflate | None = getattr(_of_thread, "libdeflate", None)
+    if whole and info.compress_type == zipfile.ZIP_DEFLATED and max(left, info.file_size) <= whole.most:
+        yield whole.inflate(part.pread(left, offset), info.file_size)
         return
     inflate = zlib.decompressobj(-zlib.MAX_WBITS) if info.compress_type == zipfile.ZIP_DEFLATED else None
     while left:
@@ -892,3 +898,43 @@ def _inflated(part: _Part, info: zipfile.ZipInfo) -> Iterator[bytes]:
             data = inflate.unconsumed_tail
     if inflate is not None:
         yield inflate.flush()
+
+
+class _Libdeflate:
+    """The system's libdeflate, for one thread: it inflates in less than half of zlib's time what fits into memory.
+
+    Debian and Ubuntu have it where they have libtiff, R say. Raises OSError where it is not there.
+    """
+
+    most = 4 << 20  # bytes of a member, packed and unpacked: two of these buffers for each thread
+
+    def __init__(self) -> None:
+        import ctypes
+
+        self._library = ctypes.CDLL(_LIBDEFLATE)
+        self._library.libdeflate_alloc_decompressor.restype = ctypes.c_void_p
+        self._buffer = ctypes.create_string_buffer(self.most)
+        self._unpacked = memoryview(self._buffer).cast("B")
+        size, pointer = ctypes.c_size_t, ctypes.c_void_p
+        self._inflate = self._library.libdeflate_deflate_decompress
+        self._inflate.argtypes = [pointer, ctypes.c_char_p, size, pointer, size, pointer]
+        self._decompressor = pointer(self._library.libdeflate_alloc_decompressor())
+
+    def __del__(self) -> None:
+        if decompressor := getattr(self, "_decompressor", None):
+            self._library.libdeflate_free_decompressor(decompressor)
+
+    def inflate(self, packed: bytes, size: int) -> memoryview:
+        """What is unpacked, until the next call; raises zlib.error where it does not have just that size."""
+        if code := self._inflate(self._decompressor, packed, len(packed), self._buffer, size, None):
+            raise zlib.error(f"libdeflate's error {code}")
+        return self._unpacked[:size]
+
+
+_LIBDEFLATE = "libdeflate.so.0"  # its name since 2016; where there is another one, zlib does it
+_of_thread = threading.local()
+
+
+def _use_libdeflate() -> None:
+    with contextlib.suppress(OSError, AttributeError, ImportError):  # no such library, a strange one, no ctypes
+        _of_thread.libdeflate = _Libdeflate()
