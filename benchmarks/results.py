@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import datetime as dt
 import json
 import os
@@ -79,5 +80,14 @@ def machine() -> str:
     tools = ", ".join(f"{name} {version}" for name, version in sorted(measuring.versions().items()))
     return (
         f"{os.cpu_count()} cores, {memory:.0f} GB, {platform.system()}, Python {platform.python_version()}, "
-        f"depload {__version__}, {tools}"
+        f"{_libdeflate()}, depload {__version__}, {tools}"
     )
+
+
+def _libdeflate() -> str:
+    """Whether this machine has what depload inflates by where it can."""
+    try:
+        ctypes.CDLL("libdeflate.so.0")
+    except OSError:
+        return "no libdeflate"
+    return "libdeflate"
