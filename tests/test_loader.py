@@ -460,6 +460,62 @@ def test_a_packaging_that_the_users_code_holds_or_that_is_too_old_is_a_conflict_
     assert answer == ["AlreadyImportedError", "packaging"]
 
 
+@pytest.mark.parametrize(
+    ("attempt", "ending"),
+    [
+        ("import earlier; depload.load(sys.argv[1])", "AlreadyImportedError"),
+        ("depload.load(sys.argv[1], imports=['packaging', 'unsound'])", "DriverError"),
+        ("depload.load(sys.argv[1], imports=['packaging']).unload()", None),
+    ],
+)
+def test_the_packaging_that_depload_stands_on_is_back_after_a_load_that_failed_or_was_unloaded(
+    attempt: str, ending: str | None, published: Callable[..., Converted], tmp_path: Path
+) -> None:
+    answer = run_python(
+        f"""
+        import json, sys
+        import depload
+        from depload import Target
+        sys.path.insert(0, sys.argv[2])
+
+        def there():
+            return {{name: id(module) for name, module in sys.modules.items() if name.partition(".")[0] == "packaging"}}
+
+        before, ending = there(), None
+        try:
+            {attempt}
+        except depload.DeploadError as error:
+            ending = type(error).__name__
+        print(json.dumps([ending, bool(before), before.items() <= there().items()]))
+        """,
+        published(
+            packaging=a_packaging("99.0"),
+            earlier=("2.0", {"earlier.py": ""}),
+            unsound=("1.0", {"unsound.py": "raise OSError('libgomp.so.1 is missing')\n"}),
+        ).path,
+        str(write_files(tmp_path / "old", {"earlier.py": "__version__ = '1.0'\n"})),
+    )
+    assert answer == [ending, True, True]
+
+
+def test_the_packaging_that_depload_stands_on_stays_away_while_another_wheelhouse_brings_one(
+    published: Callable[..., Converted],
+) -> None:
+    answer = run_python(
+        """
+        import json, sys
+        import depload
+        first, second = (depload.load(path) for path in sys.argv[1:])
+        first.unload()
+        import packaging
+        print(json.dumps([packaging.__version__, packaging.__file__.startswith(second.site)]))
+        """,
+        published(packaging=a_packaging("99.0")).path,
+        published(packaging=a_packaging("99.0"), more=("1.0", {"more.py": ""})).path,
+    )
+    assert answer == ["99.0", True]
+
+
 def test_a_name_that_the_driver_cannot_import_is_named_with_its_reason(published: Callable[..., Converted]) -> None:
     converted = published(unsound=("1.0", {"unsound.py": "raise OSError('libgomp.so.1 is missing')\n"}))
     before = list(sys.path)

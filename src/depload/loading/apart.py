@@ -13,26 +13,37 @@ from typing import TYPE_CHECKING, Any
 from packaging.version import Version
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 _NAME, _OURS = "packaging", "depload"
 _OLDEST = Version("21.3")  # that depload works with, as pyproject.toml says
 
 
-def let_go(version: str) -> None:
+def let_go(version: str) -> Callable[[], None]:
     """Take ``packaging`` out of ``sys.modules`` for another version, if no module but depload's holds anything of it.
 
     depload goes on with what it has, and what it imports from now on takes ``version``, as everybody else does; so one
-    that is too old for it is left to be a conflict.
+    that is too old for it is left to be a conflict. Returns what puts it back, unless somebody holds another by then.
     """
-    if Version(version) < _OLDEST:
-        return
+    own = _taken_out() if Version(version) >= _OLDEST else None
+
+    def put_back() -> None:
+        if own and _taken_out() is not None:
+            sys.modules.update(own)
+
+    return put_back
+
+
+def _taken_out() -> dict[str, ModuleType] | None:
+    """What ``sys.modules`` had of ``packaging`` and has no more; None where it was left alone, as others hold it."""
     own = {name: module for name, module in [*sys.modules.items()] if _is_of(name, _NAME)}
     things = {id(thing) for module in own.values() for thing in (module, *_defined(module))}
     others = [module for name, module in [*sys.modules.items()] if not _is_of(name, _NAME) and not _is_of(name, _OURS)]
-    if not any(_holds(module, things) for module in others):
-        for name in own:
-            sys.modules.pop(name, None)
+    if any(_holds(module, things) for module in others):
+        return None
+    for name in own:
+        sys.modules.pop(name, None)
+    return own
 
 
 def _is_of(name: str, package: str) -> bool:

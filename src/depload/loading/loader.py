@@ -329,7 +329,9 @@ def _claim_driver(state: _State, driver: bool | None, undo: contextlib.ExitStack
     """Decide whether this process gets the wheelhouse; returns what there is to say where it is left alone."""
     if state.on_driver or driver is False:
         return ()
-    with _changing:
+    with _changing, contextlib.ExitStack() as refused:
+        put_back = _let_go_of_packaging(state.manifest)
+        refused.callback(put_back)
         try:
             others = [other.manifest for other in _states.values() if other.on_driver and other is not state]
             _refuse_disagreement(state.manifest, others)
@@ -339,16 +341,30 @@ def _claim_driver(state: _State, driver: bool | None, undo: contextlib.ExitStack
                 raise
             found = "; ".join(map(str, error.conflicts))
             return (f"the driver was left as it is, only the workers have the wheelhouse: {found}",)
+        refused.pop_all()
         state.on_driver = True
-    undo.callback(_leave_driver, state)
+    undo.callback(_leave_driver, state, put_back)
     return ()
 
 
-def _leave_driver(state: _State) -> None:
+def _leave_driver(state: _State, put_back: Callable[[], None]) -> None:
     with _changing:
         state.on_driver = False
-        if not any(other.on_driver and other.manifest.digest == state.manifest.digest for other in _states.values()):
+        staying = [other.manifest for other in _states.values() if other.on_driver]
+        if all(other.digest != state.manifest.digest for other in staying):
             activation.deactivate(state.manifest.digest)
+        if not any(_brought_packaging(other) for other in staying):
+            put_back()
+
+
+def _let_go_of_packaging(manifest: Manifest) -> Callable[[], None]:
+    """What depload itself stands on, where the wheelhouse brings another; returns what puts it back."""
+    brought = _brought_packaging(manifest)
+    return apart.let_go(brought) if brought else lambda: None
+
+
+def _brought_packaging(manifest: Manifest) -> str | None:
+    return manifest.versions().get("packaging")
 
 
 def _check_target(manifest: Manifest) -> None:
@@ -376,8 +392,6 @@ def _refuse_disagreement(manifest: Manifest, others: Sequence[Manifest]) -> None
 
 
 def _refuse_imported(manifest: Manifest) -> None:
-    for brought in (wheel.version for wheel in manifest.wheels if wheel.name == "packaging"):
-        apart.let_go(brought)
     conflicts = []
     for wheel in manifest.wheels:
         for name in wheel.names:
