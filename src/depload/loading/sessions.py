@@ -176,17 +176,41 @@ def _running(
     try:
         yield
     except Exception as error:
-        raise SparkSessionError(f"Spark could not {what}: {_reason(error)}", remedy) from error
+        reason = _reason(error)
+        mend = _room(str(error)) if _FULL_DISK.search(reason) else remedy
+        raise SparkSessionError(f"Spark could not {what}: {reason}", mend) from error
 
 
 _SENDING = "send a file to its workers", "see whether Spark can read it where it lies"
-_PYTHON_ERROR = re.compile(r"(?m)^\W*((?!py4j|org\.|java\.|Caused by)[\w.]*(?:Error|Exception): .*)$")
+_PYTHON_ERROR = re.compile(r"(?m)^\W*((?!py4j|(?:com|io|javax?|org|scala)\.|Caused by)[\w.]*(?:Error|Exception): .*)$")
+_JAVA_ERROR = re.compile(r"(?m)^.*(?<![\w.$])((?:[a-z]\w*\.)+[A-Z][\w$]*(?:Error|Exception): .+)$")
+_FULL_DISK = re.compile(r"No space left on device|Disk quota exceeded")  # ENOSPC, EDQUOT
+_LOST_TASK = re.compile(r"Lost task [\d.]+ in stage [\d.]+ \(TID \d+\) \((\S+) executor (\w+)\)")
 
 
 def _reason(error: Exception) -> str:
-    """The Python error that a worker raised, out of the stack traces of both languages; else the first line."""
-    found = _PYTHON_ERROR.findall(str(error))
-    return str(found[-1]) if found else str(error).strip().partition("\n")[0] or type(error).__name__
+    """The Python error that a worker raised, out of the stack traces of both languages.
+
+    Where there is none, the cause that Java names last, as the one that says most of it puts it; else the first line.
+    """
+    text = str(error)
+    if found := _PYTHON_ERROR.findall(text):
+        return str(found[-1])
+    if found := _JAVA_ERROR.findall(text):
+        message = found[-1].partition(": ")[2]
+        return str(max((each for each in found if each.endswith(message)), key=len))
+    return text.strip().partition("\n")[0] or type(error).__name__
+
+
+def _room(text: str) -> str:
+    """Which disk is to be freed: the one of the executor that lost its task, else the driver's."""
+    found = _LOST_TASK.findall(text)
+    host, executor = found[-1] if found else ("", "driver")
+    whose = "the driver" if executor == "driver" else f"host {host}, on which executor {executor} ran,"
+    return (
+        f"{whose} has a full disk: free space there, or give Spark a larger one for what it keeps meanwhile "
+        "(spark.local.dir, or what the cluster manager sets in its place; TMPDIR)"
+    )
 
 
 _PYTHON = "spark.sql.execution.pyspark.python"
