@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import depload
-from depload.local.embedded import _remove_work
+from depload.local.embedded import remove_work
 from faults import ground, sets
 from faults.outcomes import LEFT, WRONG, Finding
 from faults.processes import forked
@@ -61,7 +61,8 @@ class Driver:
             raise RuntimeError("Spark did not start")
         self.attachment: dict[str, str] = started["attachment"]
         """The environment of those who attach to its application."""
-        self._application = str(started["application"])
+        application, port = started["work"]
+        self._work = str(application), str(port)
 
     def tell(self, path: str, isolation: str) -> None:
         """Load that, and answer."""
@@ -98,7 +99,7 @@ class Driver:
             self._process.stdout.close()
         with contextlib.suppress(AttributeError):  # it has not started
             if self.attachment:
-                _remove_work(self._application)
+                remove_work(*self._work)
 
     def executors(self) -> list[int]:
         """The Java processes that are executors of it."""

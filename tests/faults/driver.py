@@ -21,7 +21,9 @@ AGAIN = {"spark.task.maxFailures": "8", "spark.deploy.maxExecutorRetries": "-1"}
 def main() -> None:
     attached = "PYSPARK_GATEWAY_PORT" in os.environ
     with attached_session() if attached else spark_session(MASTER, **QUICK, **AGAIN) as spark:
-        _say({"application": spark.sparkContext.applicationId, "attachment": {} if attached else attachment(spark)})
+        context = spark.sparkContext
+        work = context.applicationId, context.getConf().get("spark.driver.port")
+        _say({"work": work, "attachment": {} if attached else attachment(spark)})
         for line in sys.stdin:
             _say(_answer(spark, json.loads(line)))
 

@@ -64,12 +64,13 @@ def spark_session(master: str = DEFAULT_MASTER, app_name: str = "depload", **con
             raise SparkSessionError(
                 f"Spark did not start on {master} ({error})", "check the master and Java"
             ) from error
-        application = spark.sparkContext.applicationId
+        context = spark.sparkContext
+        application, port = context.applicationId, context.getConf().get("spark.driver.port", "")
         try:
             yield spark
         finally:
             spark.stop()
-            _remove_work(application)
+            remove_work(application, port)
 
 
 def attachment(spark: Any) -> dict[str, str]:  # noqa: ANN401 - Spark's object
@@ -196,8 +197,24 @@ def _configured(builder: Any, master: str, app_name: str, scratch: Path) -> Any:
     return builder
 
 
-def _remove_work(application: str) -> None:
-    """``local-cluster`` keeps its executors' directories below Spark's home, and never removes them."""
+def remove_work(application: str, port: str, home: Path | None = None) -> None:
+    """Remove the executors' directories that ``local-cluster`` keeps below Spark's home, and never removes itself.
+
+    Applications that start in the same second have one id, and so one directory for their executors. Those of the
+    driver at ``port`` are told by the command that started them, which Spark writes to their stderr (ExecutorRunner).
+    ``home`` is by default the one that pyspark finds.
+    """
+    work = (home or _home()) / "work" / application
+    for log in work.glob("*/stderr"):
+        with log.open(encoding="utf-8", errors="replace") as opened:
+            command = opened.readline()
+        if re.search(rf"spark://CoarseGrainedScheduler@[^\s\"]+:{port}\b", command):
+            shutil.rmtree(log.parent, ignore_errors=True)
+    with contextlib.suppress(OSError):  # another's are still there, or there are none
+        work.rmdir()
+
+
+def _home() -> Path:
     from pyspark.find_spark_home import _find_spark_home
 
-    shutil.rmtree(Path(_find_spark_home(), "work", application), ignore_errors=True)
+    return Path(_find_spark_home())

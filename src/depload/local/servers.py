@@ -8,14 +8,13 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
 import signal
 import subprocess
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from depload.local.embedded import java_home
+from depload.local.embedded import java_home, remove_work
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 _PATIENCE = 90.0  # seconds until a program that starts must have said so
 _GRACE = 10.0  # seconds that programs have to stop by themselves
 _APPLICATION = re.compile(r"\bapp-\d{14}-\d{4}\b")
+_DRIVER_PORT = re.compile(r"Successfully started service 'sparkDriver' on port (\d+)")
 # What speaks for the process that starts a server, not for the server.
 _OWN = ("DEPLOAD_SITES", "SPARK_HOME", "SPARK_CONF_DIR", "SPARK_REMOTE")
 # Ends the whole group when standard input does: that is when whoever started it is gone, however that came about.
@@ -182,9 +182,10 @@ def connect_server(
             yield f"sc://127.0.0.1:{port}"
         finally:
             server.stop()
-            # ``local-cluster`` keeps its executors' directories below Spark's home, and never removes them.
-            for application in set(_APPLICATION.findall(server.said())):
-                shutil.rmtree(home / "work" / application, ignore_errors=True)
+            said = server.said()
+            for application in set(_APPLICATION.findall(said)):
+                for driver in _DRIVER_PORT.findall(said):
+                    remove_work(application, driver, home)
 
 
 def _settings(place: Path) -> dict[str, str]:

@@ -1,0 +1,44 @@
+"""What an embedded Spark leaves on disk: nothing of its own, and what is another's."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from conftest import run_on_spark
+
+
+@pytest.mark.spark
+def test_executors_of_an_application_that_started_in_the_same_second_keep_their_directories() -> None:
+    answer = run_on_spark(
+        """
+        from pathlib import Path
+
+        own = sorted(sc.parallelize(range(8), 8).map(lambda _: str(Path.cwd())).distinct().collect())
+        other = Path(own[0]).with_name("7")
+        other.mkdir()
+        command = '"--driver-url" "spark://CoarseGrainedScheduler@127.0.0.1:1" "--executor-id" "7"'
+        (other / "stderr").write_text(f"Spark Executor Command: {command}\\\\n", "utf-8")
+        answer.update(own=own, other=str(other))
+        """
+    )
+    own, other = [Path(each) for each in answer["own"]], Path(answer["other"])
+    try:
+        assert {each.parent for each in own} == {other.parent}
+        assert list(other.parent.iterdir()) == [other]
+    finally:
+        shutil.rmtree(other.parent, ignore_errors=True)
+
+
+@pytest.mark.spark
+def test_nothing_is_left_of_an_applications_executors() -> None:
+    answer = run_on_spark(
+        """
+        from pathlib import Path
+        answer["own"] = sc.parallelize(range(8), 8).map(lambda _: str(Path.cwd())).distinct().collect()
+        """
+    )
+    assert answer["own"]
+    assert not Path(answer["own"][0]).parent.exists()
