@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -56,7 +57,7 @@ class Series:
 
     samples: list[Sample] = field(default_factory=list)
     error: str = ""
-    """Why it has no more of them."""
+    """Why it has no more of them, in one line that names no path of this machine."""
 
 
 def in_turns(ways: list[Way], runs: float) -> dict[str, Series]:
@@ -79,10 +80,25 @@ def _run(way: Way, series: Series) -> str:
     try:
         sample = way.measure()
     except (UnmeasuredError, OSError, ValueError, subprocess.SubprocessError) as error:
-        series.error = str(error)
-        return series.error[-300:]
+        series.error = reason(str(error))
+        return str(error)
     series.samples.append(sample)
     return f"{sample['seconds']:.3f} s"
+
+
+_ERROR = re.compile(r"(?m)^(?:Caused by: |\W*)((?:[\w.]*(?:Error|Exception)|error): .*)$")
+_PATH = re.compile(r"""(?:file:/{0,2}|(?<![\w.~/-]))/(?!/)(?:[^\s/'"<>()]+/)*([^\s/'"<>()]+)/?""")
+_LONGEST_REASON = 160
+
+
+def reason(said: str) -> str:
+    """The line that says why a command failed, cut where it is long; of paths their last names.
+
+    It is the last one that names an error, as what comes after it is stack traces; else the last that is not indented.
+    """
+    lines = [line for line in said.splitlines() if line.strip() and not line[0].isspace()]
+    found = _ERROR.findall(said) or lines or [""]
+    return _PATH.sub(r"\1", found[-1])[:_LONGEST_REASON]
 
 
 def say(text: str) -> None:

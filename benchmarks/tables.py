@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from benchmarks import activating, converting, loading, memory, scaling, sets, starting, targets
@@ -94,7 +93,7 @@ def _row(name: str, ways: dict[str, Series], against: Sequence[str], more: Seque
     series = ways[name]
     middle = median(series)
     if middle is None:
-        return name, "failed", _last(series.error), *[""] * (1 + len(against) + len(more))
+        return name, "failed", _why(series), *[""] * (1 + len(against) + len(more))
     seconds = [sample["seconds"] for sample in series.samples]
     span = f"{_seconds(min(seconds))} to {_seconds(max(seconds))}"
     ratios = [f"{middle / (median(ways[other]) or middle):.2f}" for other in against]
@@ -108,13 +107,8 @@ def _measure(series: Series, measure: str) -> str:
     return "" if found is None else f"{found:.1f}"
 
 
-_REASON = re.compile(r"(?m)^\W*((?:[\w.]*(?:Error|Exception)|error|exit code \d+): .*)$")
-
-
-def _last(error: str) -> str:
-    """The line that says why: the last one of its form, for what comes after it are stack traces."""
-    found = _REASON.findall(error) or error.splitlines() or [""]
-    return str(found[-1])[:160].replace("|", "/")
+def _why(series: Series) -> str:
+    return series.error.replace("|", "/")
 
 
 def _seconds(value: float) -> str:
@@ -139,7 +133,7 @@ def _peak(series: Series | None, measure: str) -> str:
     if series is None:
         return ""
     found = median(series, measure)
-    return f"{found:.0f}" if found is not None else f"failed: {_last(series.error)}"
+    return f"{found:.0f}" if found is not None else f"failed: {_why(series)}"
 
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

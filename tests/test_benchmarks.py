@@ -33,6 +33,49 @@ def test_a_way_that_fails_has_a_row_that_says_so_and_the_others_go_on() -> None:
     assert "| broken | failed | exit code 1: no such tool |" in "\n".join(tables.table(found))
 
 
+LONG = """\
+exit code 1: Traceback (most recent call last):
+  File "/home/somebody/benchmarks/once.py", line 80, in <module>
+py4j.protocol.Py4JJavaError: An error occurred while calling o42.addFile.
+: java.nio.file.FileSystemException: /deps/x.zip -> /tmp/spark-1/files/x.zip: No space left on device
+\tat java.base/sun.nio.fs.UnixException.translateToIOException(UnixException.java:100)
+Caused by: java.io.IOException: file:///tmp/spark-1/files/x.zip cannot be written
+\t... 1 more
+"""
+
+
+def test_what_a_failed_way_said_is_shown_in_full_and_kept_as_one_line_without_paths(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails() -> measuring.Sample:
+        raise UnmeasuredError(LONG)
+
+    monkeypatch.setattr(results, "machine", lambda: "two cores")
+    found = measuring.in_turns([Way("broken", fails)], 3)
+    Results(tmp_path / "results.json").put(Plan("convert", "M", "cold", lambda *_: {}), 3, found, 1.0)
+    assert LONG in capsys.readouterr().err
+    kept = Results(tmp_path / "results.json").ways("convert/M/cold")["broken"]
+    assert kept.error == "java.io.IOException: x.zip cannot be written"
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ("exit code 127: /bin/sh: 1: pex: not found", "exit code 127: sh: 1: pex: not found"),
+        ("exit code 2: warning: old\n  hint: none\nno such tool\n", "no such tool"),
+        (
+            "ValueError: https://pypi.org/simple/x/ has no file:/opt/y",
+            "ValueError: https://pypi.org/simple/x/ has no y",
+        ),
+        ("OSError: '/a/b c/d' or (/e/f:/g/h)", "OSError: 'b c/d' or (h)"),
+        (f"error: {'x' * 1000}", f"error: {'x' * 153}"),
+        ("", ""),
+    ],
+)
+def test_the_reason_is_the_line_that_says_why(said: str, kept: str) -> None:
+    assert measuring.reason(said) == kept
+
+
 def test_every_way_runs_once_however_small_its_share() -> None:
     found = measuring.in_turns([Way("slow", lambda: {"seconds": 9.0}, 0.1), Way("quick", lambda: {"seconds": 1.0})], 2)
     assert [len(series.samples) for series in found.values()] == [1, 2]
