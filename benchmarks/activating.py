@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 from benchmarks.measuring import PYTHON, UV, Ground, Series, Way, in_turns, peers, timed
 from benchmarks.prepared import prepared
-from benchmarks.results import Plan
+from benchmarks.results import of_each
 
 if TYPE_CHECKING:
+    from benchmarks.results import Plan
     from benchmarks.sets import Set
 
 PART = "activate"
@@ -28,14 +29,7 @@ there, and the clock runs in a new process around the call.
 
 def plans(sets: list[Set]) -> list[Plan]:
     """Cold and warm for each set."""
-    return [
-        plan
-        for each in sets
-        for plan in (
-            Plan(PART, each.name, "cold", functools.partial(_cold, each)),
-            Plan(PART, each.name, "warm", functools.partial(_warm, each)),
-        )
-    ]
+    return of_each(sets, PART, {"cold": _cold, "warm": _warm})
 
 
 def _activating(file: object) -> str:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 from benchmarks import flatindex
 from benchmarks.measuring import PYTHON, Ground, Series, Way, in_turns, peers, timed
 from benchmarks.prepared import prepared
-from benchmarks.results import Plan
+from benchmarks.results import of_each
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from benchmarks.results import Plan
     from benchmarks.sets import Set
 
 PART = "convert"
@@ -41,15 +42,7 @@ process. The requests are those to an index on this machine: by a first conversi
 
 def plans(sets: list[Set]) -> list[Plan]:
     """Cold and warm for each set, and what is asked of an index meanwhile."""
-    return [
-        plan
-        for each in sets
-        for plan in (
-            Plan(PART, each.name, "cold", functools.partial(_cold, each)),
-            Plan(PART, each.name, "warm", functools.partial(_warm, each)),
-            Plan(PART, each.name, "requests", functools.partial(_requests, each)),
-        )
-    ]
+    return of_each(sets, PART, {"cold": _cold, "warm": _warm, "requests": _requests})
 
 
 def _commands(requirements: Path, base: str) -> dict[str, str]:

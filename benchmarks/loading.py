@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.measuring import HERE, PYTHON, Ground, Sample, Series, Way, in_turns, said_by, settle
 from benchmarks.prepared import Prepared, prepared
-from benchmarks.results import Plan
+from benchmarks.results import of_each
 
 if TYPE_CHECKING:
+    from benchmarks.results import Plan
     from benchmarks.sets import Set
 
 PART = "load"
@@ -49,20 +50,16 @@ executors, all executors together.
 
 def plans(sets: list[Set]) -> list[Plan]:
     """Two executors of one node, and one alone."""
-    return [
-        Plan(PART, each.name, case, functools.partial(_plan, each, executors, _SHARES[case][each.name]))
-        for each in sets
-        for case, executors in CASES.items()
-    ]
+    return of_each(sets, PART, {case: functools.partial(_plan, case) for case in CASES})
 
 
-def _plan(wanted: Set, executors: int, share: float, runs: int, ground: Ground) -> dict[str, Series]:
+def _plan(case: str, wanted: Set, runs: int, ground: Ground) -> dict[str, Series]:
     made, scratch = prepared(ground, wanted), ground.fresh("load")
     ways = [
-        Way(name, functools.partial(_measured, way, made, executors, scratch), of_runs)
+        Way(name, functools.partial(_measured, way, made, CASES[case], scratch), of_runs)
         for name, way, of_runs in _ways(made, scratch)
     ]
-    return in_turns(ways, runs * share)
+    return in_turns(ways, runs * _SHARES[case][wanted.name])
 
 
 def _ways(made: Prepared, scratch: Path) -> list[tuple[str, Any, float]]:

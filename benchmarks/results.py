@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import datetime as dt
+import functools
 import json
 import os
 import platform
@@ -16,8 +17,13 @@ from benchmarks.measuring import Series
 from depload._version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
+
+    from benchmarks.measuring import Ground
+    from benchmarks.sets import Set
+
+    Measure = Callable[[Set, int, Ground], dict[str, Series]]
 
 
 @dataclass(frozen=True)
@@ -27,12 +33,21 @@ class Plan:
     part: str
     set: str
     case: str
-    measure: Callable[[int, measuring.Ground], dict[str, Series]]
+    measure: Callable[[int, Ground], dict[str, Series]]
 
     @property
     def key(self) -> str:
         """Names it in results.json."""
         return "/".join(filter(None, (self.part, self.set, self.case)))
+
+
+def of_each(sets: list[Set], part: str, cases: Mapping[str, Measure]) -> list[Plan]:
+    """The plans of a part that measures every set in the same cases."""
+    return [
+        Plan(part, each.name, case, functools.partial(measure, each))
+        for each in sets
+        for case, measure in cases.items()
+    ]
 
 
 class Results:
