@@ -334,6 +334,9 @@ def test_a_workspace_file_is_a_source_and_no_base(workspace: Server, source: Pat
     assert detect(f"/Workspace/Users/me/{wheel.name}", via=client).format == "wheels"
     with pytest.raises(StoreError, match="is not a place for run paths; give a base on a volume"):
         convert(source, "/Workspace/Users/me", options=OFFLINE, via=client)
+    client.workspace.mkdirs("/Workspace/Users/me/empty")
+    with pytest.raises(StoreError, match="is not removed by depload; remove it in the workspace"):
+        open_store("/Workspace/Users/me", via=client).rmdir("empty")
 
 
 def _auto() -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+from abc import ABC, abstractmethod
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -78,7 +79,7 @@ def check(
 # --- services -------------------------------------------------------------------------------------
 
 
-class _Service:
+class _Service(ABC):
     """A service that is asked over HTTP, with the certificates and the proxy that packages are downloaded with."""
 
     def __init__(self, url: str) -> None:
@@ -107,9 +108,9 @@ class _Service:
         finally:
             route.close()
 
+    @abstractmethod
     def of(self, package: Package, caller: _Caller) -> Iterator[Vulnerability]:
         """Those of one package, of its name and version."""
-        raise NotImplementedError
 
 
 class _Osv(_Service):

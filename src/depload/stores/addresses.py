@@ -25,6 +25,8 @@ from depload.stores.utilities import UtilitiesStore
 from depload.stores.workspace import DbfsStore, VolumeStore, WorkspaceFilesStore
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from depload.stores.store import Store
 
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+):", re.IGNORECASE)
@@ -116,6 +118,7 @@ def _open(place: _Place, text: str, via: Any) -> Store:  # noqa: ANN401
     if fs is not None and place.kind != "workspace":
         return UtilitiesStore(fs, f"dbfs:{place.path}", text)
     client = via if hasattr(via, "dbfs") else _client(text)
+    stores: dict[str, Callable[[Any, str, str], Store]]
     stores = {"volume": VolumeStore, "dbfs": DbfsStore, "workspace": WorkspaceFilesStore}
     return stores[place.kind](client, place.path, text)
 

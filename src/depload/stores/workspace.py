@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import posixpath
+from abc import ABC, abstractmethod
 from importlib import import_module
 from inspect import signature
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
@@ -27,7 +28,7 @@ _REMEDIES = {
 }
 
 
-class _Api:
+class _Api(ABC):
     """What the stores of a workspace have in common; ``folder`` is the base as the API calls it."""
 
     def __init__(self, client: Any, folder: str, base: str) -> None:  # noqa: ANN401 - a WorkspaceClient
@@ -95,27 +96,27 @@ class _Api:
         del key
         return None
 
+    @abstractmethod
     def seen(self, key: str) -> str | None:
         """Where a cluster's workers may have it."""
-        raise NotImplementedError
 
     def _at(self, key: str) -> str:
         return posixpath.join(self._folder, key) if key else self._folder
 
-    def _upload(self, path: str, stream: BinaryIO, *, overwrite: bool = True) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _upload(self, path: str, stream: BinaryIO, *, overwrite: bool = True) -> None: ...
 
-    def _download(self, path: str) -> Any:  # noqa: ANN401 - the SDK's stream
-        raise NotImplementedError
+    @abstractmethod
+    def _download(self, path: str) -> Any: ...  # noqa: ANN401 - the SDK's stream
 
-    def _entries(self, path: str) -> Iterable[Entry]:
-        raise NotImplementedError
+    @abstractmethod
+    def _entries(self, path: str) -> Iterable[Entry]: ...
 
-    def _delete(self, path: str) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _delete(self, path: str) -> None: ...
 
-    def _delete_empty(self, path: str) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _delete_empty(self, path: str) -> None: ...
 
     @contextlib.contextmanager
     def _told(self, what: str, key: str = "") -> Iterator[None]:
@@ -235,6 +236,9 @@ class WorkspaceFilesStore(_Api):
 
     def _delete(self, path: str) -> None:
         raise StoreError(path, "is not removed by depload", "remove it in the workspace")
+
+    def _delete_empty(self, path: str) -> None:
+        self._delete(path)
 
 
 def _names(error: Exception) -> list[str]:
