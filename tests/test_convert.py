@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import pickle
 import re
 import zipfile
 from typing import TYPE_CHECKING, Any
@@ -468,6 +469,44 @@ def test_what_cannot_be_is_one_clear_error_and_nothing_is_left(
     assert not re.search(r"depload-\w{8}|Traceback \(most recent call last\):\n.*depload/src", str(error.value))
     assert str(tmp_path / "temporary") not in str(error.value)
     assert runs_in(base) == []
+
+
+ASKED: dict[str, tuple[Files, list[tuple[str, str]]]] = {
+    "three lists": (
+        {
+            "a/requirements.txt": "alpha==1.0\n",
+            "b/requirements.txt": "# newer\nAlpha == 2.0\n",
+            "c/requirements.txt": "beta\n",
+        },
+        [("a/requirements.txt:1", "alpha==1.0"), ("b/requirements.txt:2", "Alpha==2.0")],
+    ),
+    "a list, its constraints and a project": (
+        {
+            **below("acme", project("acme", requires=["beta>=2"])),
+            "requirements.txt": "-c limits.txt\nbeta\n",
+            "limits.txt": "beta<2",
+        },
+        [
+            ("requirements.txt:2", "beta"),
+            ("limits.txt:1", "beta<2 (a constraint)"),
+            ("acme", "is acme 1.0"),
+            ("acme", "requires beta>=2"),
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("resolver", ["uv", "pip"])
+@pytest.mark.parametrize("case", ASKED)
+def test_of_a_conflict_it_is_told_where_the_source_asks_for_what(
+    case: str, resolver: ResolverName, converted: Callable[..., Converted]
+) -> None:
+    files, expected = ASKED[case]
+    with pytest.raises(ResolutionError) as error:
+        converted(files, resolver=resolver)
+    assert [tuple(fault) for fault in error.value.asked_by] == expected
+    assert "\n".join(f"  - {where}: {what}" for where, what in expected) in str(error.value)
+    assert str(pickle.loads(pickle.dumps(error.value))) == str(error.value)
 
 
 def test_without_an_index_what_is_missing_is_named(

@@ -49,6 +49,8 @@ PACKAGES = {
     "asks": {"1.0": "Requires-Dist: PySpark>=3\n"},
     "asks-too": {"1.0": "Requires-Dist: asks\nRequires-Dist: py4j\n"},
     "lacks": {"1.0": "Requires-Dist: nowhere>=1\n"},
+    "newer": {"1.0": "Requires-Python: >=3.98\n", "2.0": "Requires-Python: >=3.99\n"},
+    "newer-since": {"1.0": "", "2.0": "Requires-Python: >=3.99\n"},
     "pyspark": {"3.5.0": ""},
     "py4j": {"0.10": ""},
 }
@@ -173,6 +175,21 @@ def test_what_cannot_be_is_explained_without_noise(
     ]
     assert [each for each in noise if each in text] == []
     assert len(text.splitlines()) < 12
+
+
+@pytest.mark.parametrize(("asked", "least"), [("newer", "3.98"), ("newer", "3.99"), ("newer-since==2.0", "3.99")])
+def test_a_package_for_another_python_is_named_with_what_can_be_done(
+    asked: str, least: str, resolved: Callable[..., dict[str, str]]
+) -> None:
+    with pytest.raises(ResolutionError) as error:
+        resolved(asked)
+    assert asked.partition("==")[0] in error.value.explanation
+    assert f">={least}" in error.value.explanation
+    ours = RUNNING.python
+    assert str(error.value).endswith(f"(--python, --runtime), or ask for versions that allow {ours}.")
+    with pytest.raises(ResolutionError) as other:
+        resolved("alpha==9")
+    assert other.value.remedy == ""
 
 
 def test_of_many_versions_only_the_last_are_told(tmp_path: Path) -> None:

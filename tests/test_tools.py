@@ -11,6 +11,7 @@ import pytest
 from depload.errors import ToolMissingError
 from depload.making import tools
 from depload.making.resolver import _uv_error
+from depload.standards.target import Target
 
 SAID = {
     "uv 0.13, an index": (
@@ -77,7 +78,7 @@ def test_the_frames_of_older_uv_are_taken_off() -> None:
 
       hint: something
 """
-    assert str(_uv_error(said, "T")).splitlines()[1:] == [
+    assert str(_uv_error(said, Target.running())).splitlines()[1:] == [
         "Because requests==2.31.0 depends on urllib3>=1.21.1,<3 and you require",
         "requests==2.31.0, we can conclude that you require urllib3>=1.21.1,<3.",
         "hint: something",

@@ -126,15 +126,22 @@ class InterpreterMissingError(TargetError):
 
 
 class ResolutionError(DeploadError):
-    """The requirements have no solution; ``explanation`` is the resolver's own."""
+    """The requirements have no solution; ``explanation`` is the resolver's own.
 
-    def __init__(self, explanation: str, target: str) -> None:
-        super().__init__(explanation, target)
+    ``asked_by`` has where the source asks for the packages that it names; each fault's ``what`` is a requirement.
+    """
+
+    def __init__(self, explanation: str, target: str, asked_by: Sequence[Fault] = (), remedy: str = "") -> None:
+        super().__init__(explanation, target, tuple(asked_by), remedy)
         self.explanation = explanation
         self.target = target
+        self.asked_by = tuple(asked_by)
+        self.remedy = remedy
 
     def __str__(self) -> str:
-        return f"no set of packages meets the requirements for {self.target}:\n{self.explanation}"
+        asked = f"It was asked for by:\n{_listed(self.asked_by)}" if self.asked_by else ""
+        said = f"no set of packages meets the requirements for {self.target}:\n{self.explanation}"
+        return "\n".join(filter(None, (said, asked, self.remedy)))
 
 
 class ProtectedPackageError(DeploadError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from depload.errors import Fault, HashMismatchError, RequirementsError
 from depload.standards import lockfile, requirements, wheels
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 
     from depload.making.indexes import IndexOptions
     from depload.source.formats import Root
@@ -91,6 +92,28 @@ def with_lists(options: IndexOptions, lists: Requirements) -> IndexOptions:
         no_binary=(*options.no_binary, *lists.no_binary),
         trusted_hosts=(*options.trusted_hosts, *lists.trusted_hosts),
     )
+
+
+_NAME = re.compile(r"[A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?")
+
+
+def names_in(explanation: str) -> set[str]:
+    """What may be packages in a text, such as a resolver's."""
+    return set(map(canonicalize_name, _NAME.findall(explanation)))
+
+
+def places(asked: Asks, names: Container[str]) -> Iterator[Fault]:
+    """Where the lists, constraints and locks of a source ask for packages, and for what."""
+    lines = [line for line in asked.lists.lines if line.path is None]
+    for line in (*lines, *asked.lists.constraints):
+        if line.name in names:
+            what = f"{line.name} by its URL" if requirement(line).url else line.requirement
+            yield Fault(line.origin, what if line in lines else f"{what} (a constraint)")
+    of_lists = {line.origin for line in asked.lists.lines}
+    for package in asked.locked:
+        if package.name in names:
+            what = f"{package.name}=={package.version}" if package.version else package.name
+            yield from (Fault(where, what) for where in asked.origins[package.name] if where not in of_lists)
 
 
 def urls(lists: Requirements) -> list[tuple[str, str]]:

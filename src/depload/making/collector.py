@@ -34,7 +34,7 @@ from depload.source import imports, installed
 from depload.standards import digests, wheels
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 
     from packaging.requirements import Requirement
 
@@ -232,21 +232,26 @@ class Collection:
             judge(asked.locked, lambda _: {})
             return asked.locked
         self.tools["resolver"] = resolver.described(self.resolver)
-        return resolver.resolve(
-            [
-                *named,
-                *(asks.pinned(package) for package in asked.locked if package.name not in local),
-                *(own.requirement for own in local.values()),
-            ],
-            constraints,
-            self.target,
-            options=self.options,
-            scratch=self.scratch,
-            resolver=self.resolver,
-            limits=self.builds,
-            warn=self.warnings.append,
-            judge=judge,
-        )
+        try:
+            return resolver.resolve(
+                [
+                    *named,
+                    *(asks.pinned(package) for package in asked.locked if package.name not in local),
+                    *(own.requirement for own in local.values()),
+                ],
+                constraints,
+                self.target,
+                options=self.options,
+                scratch=self.scratch,
+                resolver=self.resolver,
+                limits=self.builds,
+                warn=self.warnings.append,
+                judge=judge,
+            )
+        except ResolutionError as error:
+            names = asks.names_in(error.explanation)
+            asked_by = [*asks.places(asked, names), *(fault for own in local.values() for fault in own.places(names))]
+            raise ResolutionError(error.explanation, error.target, asked_by, error.remedy) from None
 
     def _require_hashes(self, asked: Asks, wanted: Sequence[LockedPackage]) -> None:
         """As in pip, ``--require-hashes`` is for what others need as well."""
@@ -331,6 +336,15 @@ class _Own:
         """As it takes part in resolution."""
         extras = f"[{','.join(sorted(self.extras))}]" if self.extras else ""
         return f"{self.ingredient.wheel.name}{extras} @ {self.ingredient.wheel.path.as_uri()}"
+
+    def places(self, names: Container[str]) -> Iterator[Fault]:
+        """That it is one of the packages, and which of them it requires."""
+        wheel, where = self.ingredient.wheel, self.ingredient.origin.removeprefix("built from ")
+        if wheel.name in names:
+            yield Fault(where, f"is {wheel.name} {wheel.version}")
+        for each in wheel.requires:
+            if canonicalize_name(each.name) in names:
+                yield Fault(where, f"requires {redact(str(each))}")
 
 
 def _required_by(

@@ -7,7 +7,7 @@ import posixpath
 import re
 import sys
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 from urllib.parse import unquote, urlsplit
 
@@ -120,6 +120,18 @@ def _choose(name: ResolverName | None, way: Way, scratch: Path) -> _Resolver:
     return _Pip(pip, way, scratch)
 
 
+_OTHER_PYTHON = re.compile(r"(?i)requires? (?:a different )?python|requires-python|not satisfy python")
+
+
+def _no_solution(explanation: str, target: Target) -> ResolutionError:
+    """Why there is none, with what helps where a package is for another Python."""
+    other = (
+        f"The target's Python is {target.python}: convert for one that fits, where the cluster has it (--python, "
+        f"--runtime), or ask for versions that allow {target.python}."
+    )
+    return ResolutionError(explanation, str(target), remedy=other if _OTHER_PYTHON.search(explanation) else "")
+
+
 # --- uv -------------------------------------------------------------------------------------------------------------
 
 _OLDEST_UV = "0.6.15"  # the first that writes pylock.toml
@@ -138,7 +150,7 @@ class _Uv:
         overrides = ["--override", str(_stand_ins(requirements.parent))]
         done = self._compile("pylock.toml", requirements, constraints, target, *overrides)
         if done.code:
-            raise self._way.explained(tools.unreachable(done.said) or _uv_error(done.said, str(target)))
+            raise self._way.explained(tools.unreachable(done.said) or _uv_error(done.said, target))
         packages = lockfile.read(done.stdout, target)
         if not any(package.name in PROTECTED for package in packages):
             return packages
@@ -205,7 +217,7 @@ def _uv_platform(target: Target) -> str:
     return {"win32": "i686-pc-windows-msvc", "win_arm64": "aarch64-pc-windows-msvc"}.get(tag, "x86_64-pc-windows-msvc")
 
 
-def _uv_error(said: str, target: str) -> DeploadError:
+def _uv_error(said: str, target: Target) -> DeploadError:
     """What uv says, without its frames, its temporary names and what the error says anyway."""
     if "unexpected argument" in said:
         return ToolMissingError(f"uv {_OLDEST_UV}", "resolving requirements", "install it with: pip install -U uv")
@@ -218,7 +230,7 @@ def _uv_error(said: str, target: str) -> DeploadError:
     text = re.sub(
         r"(?m)^No solution found when resolving dependencies.*\n|^hint: The `--python-version` value.*", "", text
     )
-    return ResolutionError("\n".join(line.strip() for line in text.splitlines() if line.strip()), target)
+    return _no_solution("\n".join(line.strip() for line in text.splitlines() if line.strip()), target)
 
 
 # --- pip ------------------------------------------------------------------------------------------------------------
@@ -342,13 +354,23 @@ def _pip_error(done: tools.Finished, requirements: Path, target: Target) -> Depl
     if start is not None:
         found = lines[start : lines.index("", start)] if "" in lines[start:] else lines[start:]
     else:
-        found = [line for line in lines if line.startswith("ERROR: ") and "No matching distribution found" not in line]
+        found = [line for line in _errors(lines) if "No matching distribution found" not in line]
     text = textwrap.dedent("\n".join(_shortened(line.removeprefix("ERROR: ")) for line in found)) or done.said
     if "no version of it" in text and _pip_target(target, requirements):
         text += (
             "\nFor another platform than its own pip takes wheels only; uv takes packages that must be built as well."
         )
-    return ResolutionError(_IN_SOURCE.sub(" (in the source)", text), str(target))
+    return _no_solution(_IN_SOURCE.sub(" (in the source)", text), target)
+
+
+def _errors(lines: Sequence[str]) -> Iterator[str]:
+    """The lines of pip's errors; those that follow a colon at the end of one belong to it."""
+    goes_on = False
+    for line in lines:
+        begins = line.startswith("ERROR: ")
+        goes_on = line.endswith(":") if begins else goes_on and bool(line)
+        if begins or goes_on:
+            yield line
 
 
 _IN_BUILD = re.compile(r"\s*error: (?:metadata-generation-failed|subprocess-exited-with-error)")
