@@ -11,7 +11,7 @@ from conftest import run_on_spark
 from depload.errors import SparkSessionError
 from depload.loading import sessions
 
-# As PySpark 3.5.9 said them, with fewer lines of each stack trace.
+# As PySpark said them, 3.5.9 and on Connect 4.3.0, with fewer lines of each stack trace.
 EXECUTOR_FULL = """\
     An error occurred while calling z:org.apache.spark.api.python.PythonRDD.collectAndServe.
     : org.apache.spark.SparkException: Job aborted due to stage failure: Task 0 in stage 0.0 failed 4 times, most \
@@ -27,6 +27,18 @@ recent failure: Lost task 0.3 in stage 0.0 (TID 6) (10.0.0.7 executor 3): java.i
     Caused by: java.io.IOException: No space left on device
     \tat java.base/java.io.FileOutputStream.writeBytes(Native Method)
     \t... 1 more
+    """
+CONNECT_FULL = """\
+    Job aborted due to stage failure: Task 0 in stage 0.0 failed 4 times, most recent failure: Lost task 0.3 in stage \
+0.0 (TID 7) (10.0.0.7 executor 0): java.io.IOException: No space left on device
+    \tat java.base/java.io.FileOutputStream.writeBytes(Native Method)
+    \tat java.base/java.lang.Thread.run(Thread.java:840)
+
+    Driver stacktrace:
+
+    JVM stacktrace:
+    org.apache.spark.SparkException
+    \tat org.apache.spark.scheduler.DAGScheduler.$anonfun$abortStage$3(DAGScheduler.scala:4568)
     """
 DRIVER_FULL = """\
     An error occurred while calling o42.addFile.
@@ -94,6 +106,7 @@ def refused(text: str) -> SparkSessionError:
     ("text", "cause"),
     [
         (EXECUTOR_FULL, "java.io.IOException: No space left on device"),
+        (CONNECT_FULL, "java.io.IOException: No space left on device"),
         (
             DRIVER_FULL,
             "java.nio.file.FileSystemException: /deps/x.zip -> /tmp/spark-bd78/files/x.zip: No space left on device",
@@ -112,6 +125,7 @@ def test_the_cause_is_named_whichever_language_it_is_of(text: str, cause: str) -
     ("text", "whose"),
     [
         (EXECUTOR_FULL, "host 10.0.0.7, on which executor 3 ran, has a full disk"),
+        (CONNECT_FULL, "host 10.0.0.7, on which executor 0 ran, has a full disk"),
         (DRIVER_FULL, "the driver has a full disk"),
         (WORKER_FULL, "the driver has a full disk"),
     ],
