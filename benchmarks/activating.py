@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 PART = "activate"
 ACTIVATE, LOAD = "depload: activation alone", "depload.load(path): verified and proven too"
 ACTIVATE_NO_PYC = "depload: activation alone, wheelhouse without .pyc"
+ACTIVATE_ZLIB = "depload: activation alone, as where the system has no libdeflate"
 UV_TARGET, UV_TARGET_PYC = "uv pip install --target", "uv pip install --target --compile-bytecode"
 PIP_TARGET = "pip install --target"
 _FEW = 0.2  # of the runs, for what decides no figure
@@ -36,6 +37,10 @@ def _activating(file: object) -> str:
     return f"from depload.travels.activation import activate; activate('{file}')"
 
 
+def _activating_by_zlib(file: object) -> str:
+    return f"from depload.travels import activation; activation._LIBDEFLATE = 'none'; activation.activate('{file}')"
+
+
 def _cold(wanted: Set, runs: int, ground: Ground) -> dict[str, Series]:
     made, scratch = prepared(ground, wanted), ground.fresh("activate")
     packages = f"--no-index --find-links {made.wheels} -r {made.requirements}"
@@ -46,6 +51,7 @@ def _cold(wanted: Set, runs: int, ground: Ground) -> dict[str, Series]:
         ACTIVATE: (f'{depload} "{_activating(made.wheelhouse)}"', 1.0),
         LOAD: (f'{depload} "{loading}"', 1.0),
         ACTIVATE_NO_PYC: (f'{depload} "{_activating(made.wheelhouse_without_pyc)}"', 1.0),
+        ACTIVATE_ZLIB: (f'{depload} "{_activating_by_zlib(made.wheelhouse)}"', 1.0),
         UV_TARGET: (uv, 1.0),
         UV_TARGET_PYC: (f"{uv} --compile-bytecode", _FEW),
         PIP_TARGET: (f"{peers()}/pip install -q --target $WORK/target {packages}", _FEW),

@@ -128,6 +128,11 @@ _ACTIVATE = (
         1.0,
     ),
     Target(
+        "driver activation cold, neither with .pyc",
+        _ratio("activate/{}/cold", activating.ACTIVATE_NO_PYC, activating.UV_TARGET),
+        1.0,
+    ),
+    Target(
         "driver activation warm",
         lambda results, name: results.median(f"activate/{name}/warm", activating.ACTIVATE),
         0.05,
