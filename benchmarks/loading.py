@@ -108,6 +108,7 @@ def once(request: dict[str, Any], executors: int, scratch: Path, *, nodes: int =
         "spark.executorEnv.PEX_ROOT": f"{work}/pex",
         "spark.local.dir": f"{work}/local",
         # Executors that start slowly, as sixteen do on two cores, are waited for.
+        "spark.scheduler.minRegisteredResourcesRatio": "1.0",
         "spark.scheduler.maxRegisteredResourcesWaitingTime": "120s",
     }
     whole = {"config": config, "nodes": nodes, **request, "master": master, "executors": executors, "work": work}
