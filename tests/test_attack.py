@@ -19,7 +19,7 @@ from unittest.mock import patch
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
-from attack import cases, guard, scenes, targets, ways, zips
+from attack import cases, guard, scenes, strategies, targets, ways, zips
 from attack.strategies import STRATEGIES
 from attack.zips import MIB, Member, zipped
 from depload.errors import ArchiveError, InvalidWheelError, NotAWheelhouseError, RequirementsError
@@ -91,6 +91,15 @@ def test_hostile_input_of_any_make_is_refused_or_harmless(target: str) -> None:
         assert found_by(target, data) == ""
 
     none_is_found()
+
+
+def test_whatever_was_put_into_a_manifest_something_else_can_be_put_in_as_well() -> None:
+    @settings(max_examples=600, derandomize=True, database=None, phases=[Phase.generate], deadline=None)
+    @given(strategies._lies())
+    def a_manifest_is_made(data: bytes) -> None:
+        assert json.loads(data[1:]).keys() == zips.manifest_of(targets.SOUND).keys()
+
+    a_manifest_is_made()
 
 
 # --- the guard itself: what it does not see, nobody does ----------------------------------------------

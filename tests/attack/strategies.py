@@ -228,13 +228,18 @@ def _lies(draw: st.DrawFn) -> bytes:
     """The true manifest with a few things in it that are not; the digest is right for that, or a lie as well."""
     manifest: dict[str, Any] = json.loads(json.dumps(zips.manifest_of(targets.SOUND)))
     for _ in range(draw(st.integers(0, 3))):
-        place: Any = draw(st.sampled_from([manifest, manifest["target"], manifest["wheels"][0]]))
+        place = draw(st.sampled_from(_places(manifest)))
         place[draw(st.sampled_from(sorted(place)))] = draw(st.sampled_from(cases.VALUES) | _JSON)
-        if not (isinstance(manifest["wheels"], list) and isinstance(manifest["target"], dict)):
-            break
     if draw(st.booleans()):
         manifest["digest"] = zips.digest_of(manifest)
     return b"j" + json.dumps(manifest).encode()
+
+
+def _places(manifest: dict[str, Any]) -> list[dict[str, Any]]:
+    """Where a lie can be put; a lie before it may have left less than there was."""
+    wheels = manifest["wheels"]
+    inner = [manifest["target"], *(wheels[:1] if isinstance(wheels, list) else ())]
+    return [manifest, *(place for place in inner if place and isinstance(place, dict))]
 
 
 _ARBITRARY = _as(b"j", _JSON.map(lambda data: json.dumps(data).encode()) | st.binary(max_size=60))
