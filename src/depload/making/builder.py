@@ -126,7 +126,7 @@ def _build(project: Buildable, tool: Sequence[str], way: Way, work: Path) -> Pat
     done = way.run([*tool, str(out), str(source)], what=project.label, environment=environment, cwd=work)
     found = sorted(out.glob("*.whl"))
     if done.code or len(found) != 1:
-        said = done.said.replace(str(source), project.label)
+        said = done.said.replace(str(source), project.label).replace(str(work), "(scratch)")  # Python 3.13 quotes code
         raise way.explained(tools.unreachable(said) or _failed(project, said))
     return found[0]
 

@@ -877,7 +877,8 @@ def _write(part: _Part, info: zipfile.ZipInfo, path: str) -> None:
 def _inflated(part: _Part, info: zipfile.ZipInfo) -> Iterator[bytes | memoryview]:
     offset, left = _data_offset(part, info), info.compress_size
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        with zipfile.ZipFile(part) as wheel, wheel.open(info) as member:  # as in _jobs
+        own = _Part(part.descriptor, part.name, part.start, part.size)  # no other thread moves its position
+        with zipfile.ZipFile(own) as wheel, wheel.open(info) as member:
             yield from iter(lambda: member.read(_CHUNK), b"")
         return
     whole: _Libdeflate | None = getattr(_of_thread, "libdeflate", None)
@@ -919,6 +920,8 @@ class _Libdeflate:
         self._inflate = self._library.libdeflate_deflate_decompress
         self._inflate.argtypes = [pointer, ctypes.c_char_p, size, pointer, size, pointer]
         self._decompressor = pointer(self._library.libdeflate_alloc_decompressor())
+        if not self._decompressor:
+            raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
 
     def __del__(self) -> None:
         if decompressor := getattr(self, "_decompressor", None):
