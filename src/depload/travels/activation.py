@@ -882,8 +882,11 @@ def _inflated(part: _Part, info: zipfile.ZipInfo) -> Iterator[bytes | memoryview
             yield from iter(lambda: member.read(_CHUNK), b"")
         return
     whole: _Libdeflate | None = getattr(_of_thread, "libdeflate", None)
-    if whole and info.compress_type == zipfile.ZIP_DEFLATED and max(left, info.file_size) <= whole.most:
-        yield whole.inflate(part.pread(left, offset), info.file_size)
+    if whole and info.compress_type == zipfile.ZIP_DEFLATED and _may_hold(size := max(left, info.file_size)):
+        try:
+            yield whole.inflate(part.pread(left, offset), info.file_size)
+        finally:
+            _no_longer_hold(size)
         return
     inflate = zlib.decompressobj(-zlib.MAX_WBITS) if info.compress_type == zipfile.ZIP_DEFLATED else None
     while left:
@@ -907,15 +910,13 @@ class _Libdeflate:
     Debian and Ubuntu have it where they have libtiff, R say. Raises OSError where it is not there.
     """
 
-    most = 4 << 20  # bytes of a member, packed and unpacked: two of these buffers for each thread
-
     def __init__(self) -> None:
         import ctypes
 
         self._library = ctypes.CDLL(_LIBDEFLATE)
         self._library.libdeflate_alloc_decompressor.restype = ctypes.c_void_p
-        self._buffer = ctypes.create_string_buffer(self.most)
-        self._unpacked = memoryview(self._buffer).cast("B")
+        self._bytes = ctypes.c_char
+        self._buffer = (self._bytes * _SMALL)()
         size, pointer = ctypes.c_size_t, ctypes.c_void_p
         self._inflate = self._library.libdeflate_deflate_decompress
         self._inflate.argtypes = [pointer, ctypes.c_char_p, size, pointer, size, pointer]
@@ -929,13 +930,27 @@ class _Libdeflate:
 
     def inflate(self, packed: bytes, size: int) -> memoryview:
         """What is unpacked, until the next call; raises zlib.error where it does not have just that size."""
-        if code := self._inflate(self._decompressor, packed, len(packed), self._buffer, size, None):
+        buffer = self._buffer if size <= _SMALL else (self._bytes * size)()
+        if code := self._inflate(self._decompressor, packed, len(packed), buffer, size, None):
             raise zlib.error(f"libdeflate's error {code}")
-        return self._unpacked[:size]
+        return memoryview(buffer).cast("B")[:size]
 
 
 _LIBDEFLATE = "libdeflate.so.0"  # its name since 2016; where there is another one, zlib does it
+# Bytes of a member, packed or unpacked. Every thread may hold a small one, and one of them a large one at a time; zlib
+# does what is larger, and what comes meanwhile, in pieces.
+_SMALL, _LARGE = 4 << 20, 64 << 20
 _of_thread = threading.local()
+_large = threading.Lock()
+
+
+def _may_hold(size: int) -> bool:
+    return size <= _SMALL or (size <= _LARGE and _large.acquire(blocking=False))
+
+
+def _no_longer_hold(size: int) -> None:
+    if size > _SMALL:
+        _large.release()
 
 
 def _use_libdeflate() -> None:
