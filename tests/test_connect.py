@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from textwrap import dedent
 from typing import TYPE_CHECKING
@@ -17,7 +19,7 @@ from depload.local.embedded import java_home
 from matrix import environments
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from depload.pipeline import Converted
 
@@ -60,6 +62,15 @@ def connect_python() -> Path:
     return environments.ready(environments.LISTS / "spark-newest.txt", python)
 
 
+@pytest.fixture
+def port_of_connect() -> Iterator[None]:
+    """The port that pyspark gives to the server of a local Connect session, always the same, for one test at a time."""
+    with Path(tempfile.gettempdir(), "depload-tests-15002.lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+
+
+@pytest.mark.usefixtures("port_of_connect")
 @pytest.mark.parametrize("remote", ["local[2]", "local-cluster[2,1,1024]"])
 def test_a_connect_session_loads_and_proves_it(
     remote: str, connect_python: Path, published: Callable[..., Converted], tmp_path: Path
