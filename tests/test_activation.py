@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
-import io
 import json
 import os
 import random
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from attack.zips import ordinary
 from conftest import OFFLINE, make_wheel, run_python
 from depload.pipeline import convert
 from depload.travels import activation
@@ -312,21 +312,13 @@ def unpacked(wheel: bytes, tmp_path: Path) -> Path:
     return to
 
 
-def zipped(members: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
-    made = io.BytesIO()
-    with zipfile.ZipFile(made, "w", method) as opened:
-        for name, data in members.items():
-            opened.writestr(name, data)
-    return made.getvalue()
-
-
 @pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED, zipfile.ZIP_BZIP2])
 def test_members_of_every_size_come_out_as_they_were(method: int, inflater: str, tmp_path: Path) -> None:
     most = activation._SMALL
     sizes = [0, 1, 1000, (1 << 20) - 1, 1 << 20, most - 1, most, most + 1, 2 * most]
     members = {f"a/zeros{size}": bytes(size) for size in sizes}
     members |= {f"a/random{size}": random.Random(size).randbytes(size) for size in sizes}
-    to = unpacked(zipped(members, method), tmp_path)
+    to = unpacked(ordinary(members, method), tmp_path)
     assert {name: (to / name).read_bytes() for name in members} == members, inflater
 
 
@@ -336,7 +328,7 @@ def test_what_is_too_large_to_be_held_comes_out_as_it_was(
     monkeypatch.setattr(activation, "_SMALL", 1000)
     monkeypatch.setattr(activation, "_LARGE", 100_000)
     members = {f"a/{size}": random.Random(size).randbytes(size // 2) * 2 for size in (1000, 2000, 100_000, 100_002)}
-    to = unpacked(zipped(members), tmp_path)
+    to = unpacked(ordinary(members), tmp_path)
     assert {name: (to / name).read_bytes() for name in members} == members, inflater
     assert not activation._large.locked()
 
@@ -347,7 +339,7 @@ def test_a_member_that_is_damaged_or_lies_of_its_size_is_named(
     size: int, lie: int, inflater: str, tmp_path: Path
 ) -> None:
     data = random.Random(size).randbytes(size // 2) * 2
-    wheel = bytearray(zipped({"a/one.py": data, "a/two.py": b"2"}))
+    wheel = bytearray(ordinary({"a/one.py": data, "a/two.py": b"2"}))
     if lie:
         at = wheel.rindex(b"PK\1\2", 0, wheel.rindex(b"PK\1\2"))  # the first of the table (APPNOTE 4.3.12)
         wheel[at + 24 : at + 28] = struct.pack("<L", size + lie)

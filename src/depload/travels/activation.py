@@ -905,7 +905,7 @@ def _inflated(part: _Part, info: zipfile.ZipInfo) -> Iterator[bytes | memoryview
 
 
 class _Libdeflate:
-    """The system's libdeflate, for one thread: it inflates in less than half of zlib's time what fits into memory.
+    """The system's libdeflate, for one thread: it inflates in about half of zlib's time what fits into memory.
 
     Debian and Ubuntu have it where they have libtiff, R say. Raises OSError where it is not there.
     """
@@ -936,7 +936,7 @@ class _Libdeflate:
         return memoryview(buffer).cast("B")[:size]
 
 
-_LIBDEFLATE = "libdeflate.so.0"  # its name since 2016; where there is another one, zlib does it
+_LIBDEFLATE = "libdeflate.so.0"  # its soname, which tells its ABI; where there is another one, zlib does it
 # Bytes of a member, packed or unpacked. Every thread may hold a small one, and one of them a large one at a time; zlib
 # does what is larger, and what comes meanwhile, in pieces.
 _SMALL, _LARGE = 4 << 20, 64 << 20
