@@ -38,7 +38,8 @@ def _activating(file: object) -> str:
 
 
 def _activating_by_zlib(file: object) -> str:
-    return f"from depload.travels import activation; activation._LIBDEFLATE = 'none'; activation.activate('{file}')"
+    switch = "from depload.travels.activation import unpacking; unpacking._LIBDEFLATE = 'none'"
+    return f"{switch}; {_activating(file)}"
 
 
 def _cold(wanted: Set, runs: int, ground: Ground) -> dict[str, Series]:

@@ -21,7 +21,8 @@ import pytest
 from attack.zips import ordinary
 from conftest import OFFLINE, make_wheel, run_python
 from depload.pipeline import convert
-from depload.travels import activation
+from depload.travels.activation import ActivationError, unpacking
+from depload.travels.activation.sites import sites_home
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -268,8 +269,8 @@ def test_a_wheel_that_is_not_the_manifests_is_never_unpacked(
 
 @pytest.mark.parametrize("member", ["../evil.py", "/evil.py", "a/../../evil.py", "a\\..\\evil.py", "a//evil.py"])
 def test_a_member_that_would_leave_the_site_is_refused(member: str) -> None:
-    with pytest.raises(activation.ActivationError, match="would leave the site"):
-        activation._installed("x.whl", member)
+    with pytest.raises(ActivationError, match="would leave the site"):
+        unpacking._installed("x.whl", member)
 
 
 @pytest.mark.parametrize(
@@ -285,17 +286,17 @@ def test_a_member_that_would_leave_the_site_is_refused(member: str) -> None:
     ],
 )
 def test_members_go_where_an_installer_puts_them(member: str, installed: str) -> None:
-    assert "/".join(activation._installed("x-1.0-py3-none-any.whl", member)) == installed
+    assert "/".join(unpacking._installed("x-1.0-py3-none-any.whl", member)) == installed
 
 
 @pytest.fixture(params=["libdeflate", "zlib"])
 def inflater(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """What inflates: the system's library where there is one, and Python's zlib where there is none."""
     if request.param == "zlib":
-        monkeypatch.setattr(activation, "_LIBDEFLATE", "no-such-library.so")
+        monkeypatch.setattr(unpacking, "_LIBDEFLATE", "no-such-library.so")
     else:
         try:
-            ctypes.CDLL(activation._LIBDEFLATE)
+            ctypes.CDLL(unpacking._LIBDEFLATE)
         except OSError:
             pytest.skip("this machine has no libdeflate")
     return str(request.param)
@@ -307,14 +308,14 @@ def unpacked(wheel: bytes, tmp_path: Path) -> Path:
     with zipfile.ZipFile(payload, "w") as opened:
         opened.writestr("a-1-py3-none-any.whl", wheel)
     about = {"filename": "a-1-py3-none-any.whl", "size": len(wheel), "sha256": hashlib.sha256(wheel).hexdigest()}
-    written = activation._unpack(str(payload), {"wheels": [about], "bytecode": []}, str(to))
+    written = unpacking.unpack(str(payload), {"wheels": [about], "bytecode": []}, str(to))
     assert sorted(written) == sorted(str(path) for path in to.rglob("*") if path.is_file())
     return to
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED, zipfile.ZIP_BZIP2])
 def test_members_of_every_size_come_out_as_they_were(method: int, inflater: str, tmp_path: Path) -> None:
-    most = activation._SMALL
+    most = unpacking._SMALL
     sizes = [0, 1, 1000, (1 << 20) - 1, 1 << 20, most - 1, most, most + 1, 2 * most]
     members = {f"a/zeros{size}": bytes(size) for size in sizes}
     members |= {f"a/random{size}": random.Random(size).randbytes(size) for size in sizes}
@@ -325,12 +326,12 @@ def test_members_of_every_size_come_out_as_they_were(method: int, inflater: str,
 def test_what_is_too_large_to_be_held_comes_out_as_it_was(
     inflater: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(activation, "_SMALL", 1000)
-    monkeypatch.setattr(activation, "_LARGE", 100_000)
+    monkeypatch.setattr(unpacking, "_SMALL", 1000)
+    monkeypatch.setattr(unpacking, "_LARGE", 100_000)
     members = {f"a/{size}": random.Random(size).randbytes(size // 2) * 2 for size in (1000, 2000, 100_000, 100_002)}
     to = unpacked(ordinary(members), tmp_path)
     assert {name: (to / name).read_bytes() for name in members} == members, inflater
-    assert not activation._large.locked()
+    assert not unpacking._large.locked()
 
 
 @pytest.mark.parametrize("size", [5000, (4 << 20) + 5000], ids=["small", "large"])
@@ -345,7 +346,7 @@ def test_a_member_that_is_damaged_or_lies_of_its_size_is_named(
         wheel[at + 24 : at + 28] = struct.pack("<L", size + lie)
     else:
         wheel[200:210] = bytes(10)
-    with pytest.raises(activation.ActivationError, match=r"'a/one\.py' is damaged") as error:
+    with pytest.raises(ActivationError, match=r"'a/one\.py' is damaged") as error:
         unpacked(bytes(wheel), tmp_path)
     assert "a-1-py3-none-any.whl" in str(error.value), inflater
 
@@ -355,8 +356,8 @@ def test_a_directory_of_somebody_else_is_not_used(tmp_path: Path, monkeypatch: p
     home.mkdir()
     home.chmod(0o777)
     monkeypatch.setenv("DEPLOAD_SITES", str(home))
-    with pytest.raises(activation.ActivationError, match="others can write to it"):
-        activation.sites_home()
+    with pytest.raises(ActivationError, match="others can write to it"):
+        sites_home()
 
 
 def test_a_directory_that_is_named_relatively_is_below_the_working_directory(
@@ -364,15 +365,15 @@ def test_a_directory_that_is_named_relatively_is_below_the_working_directory(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DEPLOAD_SITES", "mine")
-    assert Path(activation.sites_home()) == tmp_path / "mine" / "sites"
+    assert Path(sites_home()) == tmp_path / "mine" / "sites"
 
 
 def test_a_link_in_place_of_the_directory_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "elsewhere").mkdir(mode=0o700)
     (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
     monkeypatch.setenv("DEPLOAD_SITES", str(tmp_path / "link"))
-    with pytest.raises(activation.ActivationError, match="not a directory of its own"):
-        activation.sites_home()
+    with pytest.raises(ActivationError, match="not a directory of its own"):
+        sites_home()
 
 
 def test_sites_lie_below_sparks_local_directories_where_there_are_any(
@@ -384,7 +385,7 @@ def test_sites_lie_below_sparks_local_directories_where_there_are_any(
     block = local / scratch / "blockmgr-0f0e0d0c-1111-4222-8333-444455556668"
     block.mkdir(parents=True)
     monkeypatch.setenv("SPARK_LOCAL_DIRS", f"{block},{tmp_path / 'second'}")
-    assert Path(activation.sites_home()) == local / f"depload-{os.getuid()}" / "sites"
+    assert Path(sites_home()) == local / f"depload-{os.getuid()}" / "sites"
     assert (local / f"depload-{os.getuid()}").stat().st_mode & 0o777 == 0o700
 
 
@@ -425,13 +426,13 @@ def test_a_full_disk_is_made_room_on_by_sites_that_nobody_uses(published: Callab
         new.wheelhouse,
         f"""
 import errno
-import {MODULE.format(new.digest[:16])} as activation
+from {MODULE.format(new.digest[:16])} import unpacking
 
-unpack = activation._unpack
+unpack = unpacking.unpack
 def full_once(*arguments):
-    activation._unpack = unpack
+    unpacking.unpack = unpack
     raise OSError(errno.ENOSPC, "No space left on device")
-activation._unpack = full_once
+unpacking.unpack = full_once
 import new
 answer = new.NAME
 """,

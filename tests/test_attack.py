@@ -28,6 +28,7 @@ from depload.source import formats, imports, installed, layouts
 from depload.standards import archive, lockfile, requirements, toml, wheels
 from depload.standards.archive import Limits
 from depload.travels import activation
+from depload.travels.activation import unpacking
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -248,7 +249,7 @@ def test_a_wheel_may_not_bring_deploads_record_of_a_complete_site(tmp_path: Path
         path.write_bytes(zips.wheel(more=[Member(name)]))
         assert "that name is depload's own" in wheels.faults(path)[0].what
         with pytest.raises(activation.ActivationError, match="says that a site is complete"):
-            activation._installed(path.name, name)
+            unpacking._installed(path.name, name)
 
 
 def test_tags_that_multiply_are_not_multiplied() -> None:
@@ -314,9 +315,9 @@ def test_the_digest_names_the_site_so_it_must_be_that_of_the_wheels(tmp_path: Pa
     for digest in ("0" * 64, f"../../{manifest['digest']}", str(tmp_path / "x")):
         path.write_bytes(zips.wheelhouse(targets.SOUND, {**manifest, "digest": digest}))
         with pytest.raises(activation.ActivationError, match="the digest is of other wheels"):
-            activation._manifest(str(path))
+            activation.manifest_of(str(path))
     path.write_bytes(zips.wheelhouse(targets.SOUND))
-    assert activation._manifest(str(path)) == manifest
+    assert activation.manifest_of(str(path)) == manifest
     read = wheelhouse.read(path)
     assert activation.digest_of(read.to_json()) == manifest["digest"], "as where it is written"
 

@@ -23,7 +23,8 @@ from depload.errors import AlteredWheelhouseError, LoadError, NotAWheelhouseErro
 from depload.pipeline import convert
 from depload.published.wheelhouse import Manifest, PackedWheel
 from depload.standards.target import Target
-from depload.travels import activation, inspection
+from depload.travels import inspection
+from depload.travels.activation import here
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -488,7 +489,7 @@ def test_a_worker_says_what_wheels_it_takes(system: str, machine: str, libc: lis
 
 
 def test_this_process_would_be_the_same_target_as_a_worker() -> None:
-    assert target_of(inspection.facts(activation, {}, [])) == Target.running()
+    assert target_of(inspection.facts(here, {}, [])) == Target.running()
 
 
 # --- everything at once ---------------------------------------------------------------------------------------------
@@ -662,7 +663,7 @@ def test_the_facts_come_from_the_source_alone(tmp_path: Path) -> None:
     """What a worker runs: no depload, and only the standard library."""
     write_files(tmp_path, {"beta.py": ""})
     install(tmp_path, "alpha", "1.0", {"alpha.py": ""}, "Requires-Dist: Beta>=2\nRequires-Dist: gamma\n")
-    sources = [Path(str(module.__file__)).read_text() for module in (inspection, activation)]
+    sources = [Path(str(module.__file__)).read_text() for module in (inspection, here)]
     code = """
 import json, sys
 sys.path.insert(0, sys.argv[1])

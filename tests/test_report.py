@@ -20,7 +20,6 @@ from hypothesis import strategies as st
 
 import depload
 from conftest import run_on_spark, run_python
-from depload.checking import survey
 from depload.errors import DeploadError
 from depload.reporting.environments import Environment, Imported, Process
 from depload.reporting.plain import line, size, table
@@ -583,10 +582,6 @@ def test_the_fingerprint_of_this_process_is_of_what_is_importable_in_it() -> Non
     assert found.driver == Environment.of({**activation.environment(), "site": None})
     assert found.driver.packages["pytest"] == pytest.__version__
     assert not found.compare(depload.fingerprint())
-
-
-def test_a_site_is_found_by_what_activation_leaves_in_it() -> None:
-    assert survey._MARKER == activation._COMPLETE
 
 
 def test_a_load_of_the_driver_alone_shows_in_its_fingerprint(published: Callable[..., Converted]) -> None:

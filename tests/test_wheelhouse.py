@@ -159,7 +159,7 @@ def forge(run: Path, member: str, data: bytes, *, digest: bool = False) -> None:
 @pytest.mark.parametrize("what", ["activation module", "stub", "metadata", "another module"])
 def test_the_digest_covers_all_that_is_imported_or_run(what: str, converted: Converted, tmp_path: Path) -> None:
     member = {
-        "activation module": f"{activation.module_name(converted.digest)}.py",
+        "activation module": f"{activation.module_name(converted.digest)}/__init__.py",
         "stub": "alpha.py",
         "metadata": "alpha-1.0.dist-info/METADATA",
         "another module": "sneaked_in.py",

@@ -259,7 +259,10 @@ def _layouts() -> Iterator[tuple[str, bytes]]:
         "a dist-info of folders": {"a-1.dist-info/RECORD/x": b"", "a-1.dist-info/METADATA/x": b""},
         "two locks and five lists": {f"requirements-{at}.txt": b"six" for at in range(5)}
         | {"pylock.a.toml": b"", "pylock.b.toml": b""},
-        "a wheelhouse that somebody else wrote": {"manifest.json": b"[" * 9000, "_depload_x.py": b"raise SystemExit"},
+        "a wheelhouse that somebody else wrote": {
+            "manifest.json": b"[" * 9000,
+            "_depload_x/__init__.py": b"raise SystemExit",
+        },
         "nothing but junk": {".git/config": b"", "__MACOSX/._a": b"", "a.pyc": b"", ".env": b"TOKEN=x"},
         "a virtual environment": {"venv/pyvenv.cfg": b"", "venv/lib/x.py": b"import os"},
         "zips that are none": {"a.zip": b"PK", "b.ZIP": b"", "c.zip": zipped(Member("../x"))},

@@ -15,7 +15,8 @@ from attack.guard import EscapeError, watch
 from attack.targets import expect
 from depload.errors import DeploadError
 from depload.source import formats
-from depload.travels import activation
+from depload.travels.activation import ActivationError, unpacking
+from depload.travels.activation.sites import sites_home
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -46,8 +47,8 @@ def _roots(*roots: Path) -> Iterator[None]:
 
 def _home() -> str | None:
     try:
-        return activation.sites_home()
-    except activation.ActivationError:
+        return sites_home()
+    except ActivationError:
         return None
 
 
@@ -188,14 +189,14 @@ def _as_a_link(site: Path) -> None:
 def _swapped_while_it_is_unpacked(inside: Path) -> None:
     """Who can write to the base changes the wheel between the moment it is hashed and the moment it is unpacked."""
     path = _wheelhouse(inside)
-    whole, jobs = path.read_bytes(), activation._jobs
+    whole, jobs = path.read_bytes(), unpacking._jobs
 
     def swapped(*arguments: object) -> object:
         path.write_bytes(whole.replace(b"alpha.py", b"alphA.py"))
         os.utime(path, ns=(1, 1))
         return jobs(*arguments)  # type: ignore[arg-type]
 
-    with patch.object(activation, "_jobs", swapped):
+    with patch.object(unpacking, "_jobs", swapped):
         expect(targets.activate(path, inside / "home") is None, "what was unpacked is not what was hashed")
 
 

@@ -122,7 +122,7 @@ _PATHS = st.sampled_from(
     requirements.txt pylock.toml pyproject.toml setup.py setup.cfg a.py b/c.py b/__init__.py a.whl x.zip
     acme-1.0.tar.gz a-1.dist-info/RECORD a-1.dist-info/METADATA a-1.dist-info/WHEEL venv/pyvenv.cfg
     p/pyproject.toml p/q/setup.py bin/run.py requirements/base.txt constraints.txt poetry.lock
-    manifest.json _depload_x.py .git/config user_modules/m.py
+    manifest.json _depload_x/__init__.py .git/config user_modules/m.py
     """
     )
 )

@@ -35,6 +35,7 @@ from depload.standards.archive import Limits
 from depload.standards.lockfile import InvalidLockError
 from depload.standards.target import Target as MadeFor
 from depload.travels import activation
+from depload.travels.activation import sites
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -280,8 +281,8 @@ def activate(path: Path, home: Path) -> str | None:
     before = os.environ.get("DEPLOAD_SITES")
     os.environ["DEPLOAD_SITES"] = str(home)
     try:
-        manifest = activation._manifest(str(path))
-        site, _ = activation._ready_site(str(path), manifest)
+        manifest = activation.manifest_of(str(path))
+        site, _ = sites.ready(str(path), manifest)
     except activation.ActivationError:
         left = [entry.name for entry in (home / "sites").iterdir()] if (home / "sites").exists() else []
         expect(not left, f"what was refused left {left}")
@@ -289,9 +290,9 @@ def activate(path: Path, home: Path) -> str | None:
     finally:
         os.environ.pop("DEPLOAD_SITES")
         os.environ.update({"DEPLOAD_SITES": before} if before else {})
-    activation._no_longer_use(site)
+    sites.no_longer_use(site)
     expect(site == str(home / "sites" / manifest["digest"]), f"{site} is not where sites are")
-    expect(activation._is_sound(site, manifest["digest"]), "a site that is complete does not count as such")
+    expect(sites.is_sound(site, manifest["digest"]), "a site that is complete does not count as such")
     for folder, folders, files in os.walk(site):
         links = [name for name in (*folders, *files) if Path(folder, name).is_symlink()]
         expect(not links, f"links were made: {links}")

@@ -14,7 +14,7 @@ import depload
 from depload.errors import LeasedError
 from depload.published import leases, runs
 from depload.published.pruning import prune
-from depload.travels import activation
+from depload.travels.activation.sites import remove_sites
 from faults import ground, sets, witness
 from faults.outcomes import LEFT, WRONG, Finding
 from faults.processes import Ended, forked
@@ -138,7 +138,7 @@ class Load:
                 yield Finding(WRONG, f"another module was loaded: {each.answer}, expected {self._set.value}")
         yield from ground.findings(case.base, case.complete)
         sites = Path(case.environment["DEPLOAD_SITES"], "sites")
-        activation.remove_sites(str(sites), 0, 0)
+        remove_sites(str(sites), 0, 0)
         if left := sorted(path.name for path in sites.iterdir()):
             yield Finding(LEFT, f"on the node, after all sites were removed: {', '.join(left)}")
         ground.remove(sites.parent)

@@ -183,6 +183,6 @@ def _loaded(sites: Mapping[str, str]) -> Iterator[tuple[str, str]]:
 def _digest(site: Path) -> str | None:
     """The digest of the wheelhouse whose site a directory is; None where it is none."""
     try:
-        return str(json.loads((site / activation._COMPLETE).read_text(encoding="utf-8"))["digest"])  # noqa: SLF001
+        return str(json.loads((site / activation.COMPLETE).read_text(encoding="utf-8"))["digest"])
     except (OSError, ValueError, KeyError, TypeError):
         return None

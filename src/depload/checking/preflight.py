@@ -15,7 +15,8 @@ from depload.errors import LoadError
 from depload.loading import sessions
 from depload.published import runs
 from depload.reporting.report import table
-from depload.travels import activation, inspection
+from depload.travels import inspection
+from depload.travels.activation import here
 
 if TYPE_CHECKING:
     import os
@@ -137,10 +138,10 @@ def _place(there: Inventory, brought: Brought) -> Place:
 
 def _processes(brought: Brought, session: sessions.Session | None) -> list[Inventory]:
     tops = sorted(brought.all_tops)
-    driver = Inventory.of_process("driver", "driver", inspection.facts(activation, brought.names, tops))
+    driver = Inventory.of_process("driver", "driver", inspection.facts(here, brought.names, tops))
     if session is None:
         return [driver]
-    source = Path(activation.__file__).read_text(encoding="utf-8")
+    source = Path(here.__file__).read_text(encoding="utf-8")
     ask = sessions.by_source(inspection, "facts", source, brought.names, tops)
     description = f"depload: check {brought.manifest.name} {brought.manifest.digest[:12]} against every worker"
     answers = sessions.everywhere(session, ask, description)

@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING, Any
 from depload.loading import sessions
 from depload.reporting.environments import Environment
 from depload.reporting.report import Fingerprint
-from depload.travels import activation
+from depload.travels.activation import COMPLETE, here
 
 if TYPE_CHECKING:
     from depload.loading.sessions import Task
-
-_MARKER = ".depload.json"  # lies in every site that activation has finished
 
 
 def fingerprint(spark: Any = None) -> Fingerprint:  # noqa: ANN401 - a session of any kind
@@ -28,8 +26,8 @@ def fingerprint(spark: Any = None) -> Fingerprint:  # noqa: ANN401 - a session o
 
 
 def _task() -> Task:
-    """What a process answers: as ``activation.environment``, and ``site``, the first that is on its ``sys.path``."""
-    environment, marker = sessions.by_source(activation, "environment"), _MARKER
+    """What a process answers: as ``here.environment``, and ``site``, the first that is on its ``sys.path``."""
+    environment, marker = sessions.by_source(here, "environment"), COMPLETE
 
     def ask() -> dict[str, Any]:
         import os

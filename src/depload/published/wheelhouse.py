@@ -1,7 +1,7 @@
 """The one file: wheels, lock and manifest, and what makes it importable as it is.
 
 ``<name>.wheelhouse.zip`` holds at its root the wheels (stored), ``pylock.toml``, ``manifest.json``, the activation
-module as ``_depload_<digest>.py`` and an import stub for each name that the wheels provide. So it is a wheelhouse in
+package as ``_depload_<digest>/`` and an import stub for each name that the wheels provide. So it is a wheelhouse in
 pip's sense once unzipped, and a legal argument to ``SparkContext.addPyFile`` as it stands.
 """
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 SUFFIX = ".wheelhouse.zip"
 LOCK = "pylock.toml"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 _LONGEST_MANIFEST = 16 << 20  # bytes; that of a thousand wheels is 1 MB
 # Names become files, members and words of a script, so what they may be made of is said here, and not what not.
 _NAMES = {
@@ -240,7 +240,7 @@ def _with_hashes(draft: Manifest, texts: Mapping[str, str]) -> Manifest:
 def write_reference(wheelhouse: Path, path_for_workers: str, to: Path) -> Path:
     """Write a small stand-in that workers can import from: all but the wheels, which they read from where it says.
 
-    Its activation module has a name of its own (``..._reference``), so that the wheelhouse itself can be sent after it
+    Its activation package has a name of its own (``..._reference``), so that the wheelhouse itself can be sent after it
     to workers that could not read the path. What goes in is compared with the manifest as it is read; raises
     AlteredWheelhouseError.
     """
@@ -254,7 +254,7 @@ def write_reference(wheelhouse: Path, path_for_workers: str, to: Path) -> Path:
             data = opened.read(name)
             if hashlib.sha256(data).hexdigest() != sha256:
                 raise AlteredWheelhouseError(str(wheelhouse), [Fault(name, "is not what the manifest names")])
-            renamed = f"{module}_reference.py" if name == f"{module}.py" else name
+            renamed = re.sub(rf"^{module}/", f"{module}_reference/", name)
             if data == activation.stub(module).encode():
                 data = activation.stub(f"{module}_reference").encode()
             written.writestr(wheels.member_info(renamed), data)
@@ -282,10 +282,11 @@ def _packed(ingredients: Sequence[Ingredient]) -> tuple[PackedWheel, ...]:
 
 
 def _texts(ingredients: Sequence[Ingredient], draft: Manifest) -> Iterator[tuple[str, str]]:
-    """The small members: lock, metadata, the activation module, stubs and the namespaces they lie in."""
+    """The small members: lock, metadata, the activation package, stubs and the namespaces they lie in."""
     module = activation.module_name(draft.digest)
     yield LOCK, lockfile.write(draft.target, map(_locked, draft.wheels))
-    yield f"{module}.py", Path(activation.__file__).read_text(encoding="utf-8")
+    for file in sorted(Path(activation.__file__).parent.glob("*.py")):
+        yield f"{module}/{file.name}", file.read_text(encoding="utf-8")
     for ingredient in ingredients:  # importlib.metadata answers from here until the wheels are unpacked
         yield from ((path, text) for path, text in ingredient.wheel.dist_info.items() if "/" in path)
     names = sorted({name for wheel in draft.wheels for name in wheel.names})

@@ -136,7 +136,7 @@ def _is_script(file: Path) -> bool:
 
 def is_wheelhouse(folder: Path) -> bool:
     """Whether depload wrote it."""
-    return (folder / "manifest.json").is_file() and any(folder.glob("_depload_*.py"))
+    return (folder / "manifest.json").is_file() and any(folder.glob("_depload_*/__init__.py"))
 
 
 def is_project(folder: Path) -> bool:

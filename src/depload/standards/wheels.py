@@ -29,6 +29,7 @@ from packaging.version import Version
 
 from depload.errors import Fault, InvalidWheelError
 from depload.standards import archive
+from depload.travels.activation import COMPLETE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -51,7 +52,6 @@ _MOST_STRANGERS = 1000  # rows of RECORD beyond the files that are there
 _MOST_TAGS = 256  # of a file name, where py2.py3-none-any has two; they multiply
 _LONGEST_SHOWN = 300
 _ANYWHERE = {"extra": "", "platform_release": "", "platform_version": ""}  # for markers: does it compare at all?
-_RESERVED = ".depload.json"  # what a site's completeness is read from (travels.activation)
 _SIGNATURES = ("RECORD.jws", "RECORD.p7s")  # the format leaves these out of RECORD
 
 
@@ -286,7 +286,7 @@ def _shown(text: str) -> str:
 def _dist_info(opened: zipfile.ZipFile) -> str:
     tops = {name.split("/")[0] for name in opened.namelist()}
     if any(_is_reserved(name) for name in opened.namelist()):
-        raise _UnsoundError(f"has a file {_RESERVED}, and that name is depload's own")
+        raise _UnsoundError(f"has a file {COMPLETE}, and that name is depload's own")
     if odd := [name for name in opened.namelist() if not {"", "."}.isdisjoint(name.removesuffix("/").split("/"))]:
         raise _UnsoundError(f"has a member {odd[0]!a}, which is no path below the site")
     found = {top for top in tops if top.endswith(".dist-info")}
@@ -297,7 +297,7 @@ def _dist_info(opened: zipfile.ZipFile) -> str:
 
 def _is_reserved(member: str) -> bool:
     parts = member.casefold().split("/")
-    return parts == [_RESERVED] or (parts[0].endswith(".data") and parts[2:] == [_RESERVED])
+    return parts == [COMPLETE] or (parts[0].endswith(".data") and parts[2:] == [COMPLETE])
 
 
 def _text(opened: zipfile.ZipFile, member: str, longest: int = _LONGEST_TEXT) -> str:

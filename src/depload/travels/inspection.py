@@ -1,7 +1,7 @@
 """What is installed and imported in one Python process, as far as it matters to a wheelhouse.
 
 The source of this module travels to workers, which do not have depload, so it is standard library only; that of
-``activation`` goes with it as an argument. It answers in plain data.
+``activation.here`` goes with it as an argument. It answers in plain data.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _OPEN = ("extend_path", "declare_namespace")  # what a package calls to let others add to it (pkgutil, pkg_resources)
 
 
-def facts(activation: Any, brought: dict[str, list[str]], tops: list[str]) -> dict[str, Any]:
+def facts(here: Any, brought: dict[str, list[str]], tops: list[str]) -> dict[str, Any]:
     """What this process is, and what it has of what a wheelhouse brings.
 
-    ``activation`` is that module, or its source; ``brought`` maps each package of the wheelhouse to the names that
+    ``here`` is that module, or its source; ``brought`` maps each package of the wheelhouse to the names that
     importing it starts at; ``tops`` are all the first names that its files have. In the answer,
 
     - ``packages`` and ``requires`` are versions, and what is required of the packages brought, by installed package;
@@ -37,7 +37,7 @@ def facts(activation: Any, brought: dict[str, list[str]], tops: list[str]) -> di
     - ``imported`` maps each name in ``sys.modules`` to its ``package``, ``version`` and ``file``;
     - ``pythons`` are those of ``tops`` that Python has itself.
     """
-    here = _module(activation) if isinstance(activation, str) else activation
+    here = _module(here) if isinstance(here, str) else here
     distributions = dict(_distributions())
     present, closed = _present({name: package for package, names in brought.items() for name in names})
     packages = dict(here.packages_here())
@@ -61,7 +61,7 @@ def facts(activation: Any, brought: dict[str, list[str]], tops: list[str]) -> di
 
 
 def _module(source: str) -> types.ModuleType:
-    made = types.ModuleType("_depload_activation")
+    made = types.ModuleType("_depload_here")
     exec(source, made.__dict__)  # noqa: S102 - our own
     return made
 
