@@ -1,4 +1,4 @@
-"""The peak memory of every phase with a wheel of incompressible data, of two sizes: what grows is not streamed."""
+"""The peak memory of every phase with wheels of two sizes, of what takes most to unpack: what grows is not streamed."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from benchmarks import flatindex
 from benchmarks.loading import once
 from benchmarks.measuring import PYTHON, Ground, Sample, Series, Way, in_turns, say, timed
 from benchmarks.results import Plan
+from depload.travels.activation import unpacking
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,9 +41,18 @@ PHASES = {
 }
 
 EXPLAINED = """
-Peaks (MB) with a wheelhouse of one wheel of 100 MB, and one of 2 GB, whose bytes cannot be compressed. The first five
-are processes without Spark; the others are measured on one executor.
+Peaks (MB) with a wheelhouse of one wheel of 100 MB, and one of 2 GB, whose bytes cannot be compressed. Both have
+members of the largest sizes that are held whole to unpack them, more than there are threads; the rest is one member.
+The first five are processes without Spark; the others are measured on one executor.
 """
+
+_HELD = {
+    **{f"big/small{at}.bin": unpacking.SMALL for at in range(2 * unpacking.THREADS)},
+    **{f"big/large{at}.bin": unpacking.LARGE for at in range(2)},
+}
+"""The members that unpacking holds whole, with the most bytes that they may have, packed."""
+_FRAME = 10_000
+"""Bytes that deflate adds at most to a member of that size that it cannot compress (5 for each 16 KB or more)."""
 
 
 def plans(sets: list[Set]) -> list[Plan]:
@@ -106,16 +116,12 @@ def _from_index(convert: str, requirements: Path, wheels: Path, place: Path) -> 
 
 
 def _big_wheel(path: Path, megabytes: int) -> None:
-    """A sound wheel whose one file cannot be compressed."""
+    """A sound wheel whose files cannot be compressed; deflated, as they are in a wheel."""
     say(f"making a wheel of {megabytes} MB ...")
-    digest, size, chunk = hashlib.sha256(), megabytes * 1_000_000, 1_000_000
-    with zipfile.ZipFile(path, "w") as opened:
-        with opened.open(zipfile.ZipInfo("big/data.bin"), "w", force_zip64=True) as member:
-            for _ in range(size // chunk):
-                data = os.urandom(chunk)
-                digest.update(data)
-                member.write(data)
-        record = f"big/data.bin,sha256={_encoded(digest.digest())},{size}\n"
+    sizes = {name: most - _FRAME for name, most in _HELD.items()}
+    sizes["big/data.bin"] = megabytes * 1_000_000 - sum(sizes.values())
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=0) as opened:
+        record = "".join(_random_member(opened, name, size) for name, size in sizes.items())
         texts = {
             "big/__init__.py": "",
             "big-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: big\nVersion: 1.0\n",
@@ -125,6 +131,18 @@ def _big_wheel(path: Path, megabytes: int) -> None:
             opened.writestr(name, text)
             record += f"{name},sha256={_encoded(hashlib.sha256(text.encode()).digest())},{len(text)}\n"
         opened.writestr("big-1.0.dist-info/RECORD", f"{record}big-1.0.dist-info/RECORD,,\n")
+
+
+def _random_member(opened: zipfile.ZipFile, name: str, size: int) -> str:
+    """Write it; its line of the RECORD."""
+    digest, left = hashlib.sha256(), size
+    with opened.open(name, "w", force_zip64=True) as member:
+        while left:
+            data = os.urandom(min(left, 1_000_000))
+            left -= len(data)
+            digest.update(data)
+            member.write(data)
+    return f"{name},sha256={_encoded(digest.digest())},{size}\n"
 
 
 def _encoded(digest: bytes) -> str:

@@ -315,7 +315,7 @@ def unpacked(wheel: bytes, tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED, zipfile.ZIP_BZIP2])
 def test_members_of_every_size_come_out_as_they_were(method: int, inflater: str, tmp_path: Path) -> None:
-    most = unpacking._SMALL
+    most = unpacking.SMALL
     sizes = [0, 1, 1000, (1 << 20) - 1, 1 << 20, most - 1, most, most + 1, 2 * most]
     members = {f"a/zeros{size}": bytes(size) for size in sizes}
     members |= {f"a/random{size}": random.Random(size).randbytes(size) for size in sizes}
@@ -326,8 +326,8 @@ def test_members_of_every_size_come_out_as_they_were(method: int, inflater: str,
 def test_what_is_too_large_to_be_held_comes_out_as_it_was(
     inflater: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(unpacking, "_SMALL", 1000)
-    monkeypatch.setattr(unpacking, "_LARGE", 100_000)
+    monkeypatch.setattr(unpacking, "SMALL", 1000)
+    monkeypatch.setattr(unpacking, "LARGE", 100_000)
     members = {f"a/{size}": random.Random(size).randbytes(size // 2) * 2 for size in (1000, 2000, 100_000, 100_002)}
     to = unpacked(ordinary(members), tmp_path)
     assert {name: (to / name).read_bytes() for name in members} == members, inflater

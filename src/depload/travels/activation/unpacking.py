@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 _CHUNK = 1 << 20
 _RATIO, _RATIO_FLOOR = 200, 16 << 20  # what a wheel may unpack to, as where it was converted (standards.archive)
-_THREADS = 4  # also where there are fewer cores: one waits for the disk while another inflates
+THREADS = 4  # also where there are fewer cores: one waits for the disk while another inflates
 _LIBDEFLATE = "libdeflate.so.0"  # its soname, which tells its ABI; where there is another one, zlib does it
 # Bytes of a member, packed or unpacked. Every thread may hold a small one, and one of them a large one at a time; zlib
-# does what is larger, and what comes meanwhile, in pieces.
-_SMALL, _LARGE = 4 << 20, 64 << 20
+# does what is larger, and what comes meanwhile, in pieces. So all of them hold 40 MiB at most.
+SMALL, LARGE = 1 << 20, 16 << 20
 
 _of_thread = threading.local()
 _large = threading.Lock()
@@ -38,7 +38,7 @@ def unpack(payload: str, manifest: dict[str, Any], to: str) -> list[str]:
     Returns the files that were written.
     """
     wanted = [*manifest["wheels"], *manifest["bytecode"]]
-    threads = concurrent.futures.ThreadPoolExecutor(_THREADS, initializer=_use_libdeflate)
+    threads = concurrent.futures.ThreadPoolExecutor(THREADS, initializer=_use_libdeflate)
     with open(payload, "rb") as file, zipfile.ZipFile(file) as outer, threads as pool:
         before = _version_of(file.fileno())
         parts = list(pool.map(lambda part: _verified(file.fileno(), outer, part), wanted))
@@ -46,7 +46,7 @@ def unpack(payload: str, manifest: dict[str, Any], to: str) -> list[str]:
         jobs = list({job[2]: job for part in parts for job in _jobs(part, to)}.values())
         for folder in sorted({os.path.dirname(job[2]) for job in jobs}):
             os.makedirs(folder, exist_ok=True)
-        size = max(1, len(jobs) // (8 * _THREADS))
+        size = max(1, len(jobs) // (8 * THREADS))
         batches = [jobs[start : start + size] for start in range(0, len(jobs), size)]
         list(pool.map(_write_all, batches))
         _refuse_change(file.fileno(), before, payload)
@@ -229,7 +229,7 @@ class _Libdeflate:
         self._library = ctypes.CDLL(_LIBDEFLATE)
         self._library.libdeflate_alloc_decompressor.restype = ctypes.c_void_p
         self._bytes = ctypes.c_char
-        self._buffer = (self._bytes * _SMALL)()
+        self._buffer = (self._bytes * SMALL)()
         size, pointer = ctypes.c_size_t, ctypes.c_void_p
         self._inflate = self._library.libdeflate_deflate_decompress
         self._inflate.argtypes = [pointer, ctypes.c_char_p, size, pointer, size, pointer]
@@ -243,18 +243,18 @@ class _Libdeflate:
 
     def inflate(self, packed: bytes, size: int) -> memoryview:
         """What is unpacked, until the next call; raises zlib.error where it does not have just that size."""
-        buffer = self._buffer if size <= _SMALL else (self._bytes * size)()
+        buffer = self._buffer if size <= SMALL else (self._bytes * size)()
         if code := self._inflate(self._decompressor, packed, len(packed), buffer, size, None):
             raise zlib.error(f"libdeflate's error {code}")
         return memoryview(buffer).cast("B")[:size]
 
 
 def _may_hold(size: int) -> bool:
-    return size <= _SMALL or (size <= _LARGE and _large.acquire(blocking=False))
+    return size <= SMALL or (size <= LARGE and _large.acquire(blocking=False))
 
 
 def _no_longer_hold(size: int) -> None:
-    if size > _SMALL:
+    if size > SMALL:
         _large.release()
 
 
