@@ -5,12 +5,11 @@ from __future__ import annotations
 import functools
 import json
 import os
-import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.measuring import HERE, PYTHON, Ground, Sample, Series, Way, in_turns, said_by, settle
+from benchmarks.measuring import HERE, PYTHON, Ground, Sample, Series, Way, in_turns, place_of_a_run, said_by, settle
 from benchmarks.prepared import Prepared, prepared
 from benchmarks.results import of_each
 
@@ -101,19 +100,19 @@ def _measured(way: Any, made: Prepared, executors: int, scratch: Path) -> Sample
 
 def once(request: dict[str, Any], executors: int, scratch: Path, *, nodes: int = 1, heap: int = 1024) -> Sample:
     """One run of once.py: ``executors`` with so many MiB each, on so many nodes."""
-    work = tempfile.mkdtemp(dir=scratch)
-    master = f"local-cluster[{executors},1,{heap}]"
-    config = {
-        "spark.executor.memory": f"{heap}m",
-        "spark.executorEnv.PEX_ROOT": f"{work}/pex",
-        "spark.local.dir": f"{work}/local",
-        # Executors that start slowly, as sixteen do on two cores, are waited for.
-        "spark.scheduler.minRegisteredResourcesRatio": "1.0",
-        "spark.scheduler.maxRegisteredResourcesWaitingTime": "120s",
-    }
-    whole = {"config": config, "nodes": nodes, **request, "master": master, "executors": executors, "work": work}
-    settle(scratch)
-    time.sleep(1)  # what the run before left to the disk and to ending Java processes is not this one's time
-    said = said_by([PYTHON, str(HERE / "once.py"), json.dumps(whole)], {**os.environ, "TMPDIR": work}, Path(work))
+    with place_of_a_run(scratch) as place:
+        work, master = str(place), f"local-cluster[{executors},1,{heap}]"
+        config = {
+            "spark.executor.memory": f"{heap}m",
+            "spark.executorEnv.PEX_ROOT": f"{work}/pex",
+            "spark.local.dir": f"{work}/local",
+            # Executors that start slowly, as sixteen do on two cores, are waited for.
+            "spark.scheduler.minRegisteredResourcesRatio": "1.0",
+            "spark.scheduler.maxRegisteredResourcesWaitingTime": "120s",
+        }
+        whole = {"config": config, "nodes": nodes, **request, "master": master, "executors": executors, "work": work}
+        settle(scratch)
+        time.sleep(1)  # what the run before left to the disk and to ending Java processes is not this one's time
+        said = said_by([PYTHON, str(HERE / "once.py"), json.dumps(whole)], {**os.environ, "TMPDIR": work}, place)
     sample: Sample = json.loads(said.splitlines()[-1])
     return sample

@@ -1,11 +1,13 @@
 """How a thing is measured: in directories of its own, after a sync, in turns with what it is compared with.
 
 Directories are not deleted between runs: on ext4, files are created far slower for a minute where many were just
-deleted. Only where the disk gets short does what is measured go, and then that minute is waited for.
+deleted. Only where the disk gets short does what is measured go, and then that minute is waited for. In memory, where
+neither holds, each goes at once.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -20,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -130,6 +132,20 @@ def said_by(command: list[str], environment: Mapping[str, str], place: Path) -> 
     return said
 
 
+@contextlib.contextmanager
+def place_of_a_run(scratch: Path) -> Iterator[Path]:
+    """A new directory below ``scratch``, which goes at the end where it is in memory."""
+    work = Path(tempfile.mkdtemp(dir=scratch))
+    try:
+        yield work
+    finally:
+        kind = subprocess.run(
+            ["stat", "--file-system", "--format=%T", work], capture_output=True, text=True, check=True
+        )
+        if kind.stdout.strip() == "tmpfs":
+            shutil.rmtree(work, ignore_errors=True)
+
+
 def settle(place: Path) -> None:
     """Write out what earlier runs left to the file system of ``place``, so that no later one pays for it."""
     subprocess.run(["sync", "-f", str(place)], check=False)
@@ -143,16 +159,16 @@ def timed(
     The clock runs from before the shell starts until it has ended. With ``own_clock`` the seconds are what the command
     prints in its last line, as JSON with other measures if it has any. ``$WORK`` is a new directory.
     """
-    work = Path(tempfile.mkdtemp(dir=scratch))
-    env = {
-        **os.environ,
-        **{name: str(work / name.lower()) for name in _CACHES},
-        **(environment or {}),
-        "WORK": str(work),
-    }
-    Path(env["TMPDIR"]).mkdir(exist_ok=True)
-    settle(work)
-    about = json.loads(said_by([PYTHON, str(HERE / "clock.py"), command], env, work))
+    with place_of_a_run(scratch) as work:
+        env = {
+            **os.environ,
+            **{name: str(work / name.lower()) for name in _CACHES},
+            **(environment or {}),
+            "WORK": str(work),
+        }
+        Path(env["TMPDIR"]).mkdir(exist_ok=True)
+        settle(work)
+        about = json.loads(said_by([PYTHON, str(HERE / "clock.py"), command], env, work))
     if about["code"]:
         raise UnmeasuredError(f"exit code {about['code']}: {about['said'].strip()[-2000:]}")
     sample: Sample = {name: about[name] for name in ("seconds", "cpu", "megabytes")}

@@ -11,7 +11,6 @@ import contextlib
 import json
 import os
 import resource
-import shutil
 import signal
 import sys
 import sysconfig
@@ -40,7 +39,7 @@ def main() -> None:
     python = WORK / "python"
     python.write_text(_PYTHON, encoding="utf-8")
     python.chmod(0o755)
-    os.environ["PYSPARK_PYTHON"] = str(python)
+    os.environ |= {"PYSPARK_PYTHON": str(python), "SPARK_HOME": str(_spark_home())}
     config = {"spark.executorEnv.UV_CACHE_DIR": str(WORK / "uv-cache"), **request.get("config", {})}
     with spark_session(request["master"], **config) as spark:
         executors = int(request["executors"])
@@ -56,21 +55,26 @@ def main() -> None:
         about |= {"seconds": seconds, "sent_mb": (_loopback() - sent) / 1e6, "cpu": used[0], "driver_cpu": used[1]}
         about |= _memory(context) if request.get("memory") else {}
         print(json.dumps(about), flush=True)
-        _leave(context.applicationId)
+        _leave()
 
 
-def _leave(application: str) -> NoReturn:
-    """End everything at once, and delete nothing: what an archive was unpacked to would slow the next run's files."""
+def _spark_home() -> Path:
+    """Spark by links, below which it makes the executors' directories: what archives are unpacked to is of this run."""
     from pyspark.find_spark_home import _find_spark_home
 
+    home = WORK / "spark"
+    home.mkdir()
+    for entry in Path(_find_spark_home()).iterdir():
+        if entry.name != "work":
+            (home / entry.name).symlink_to(entry)
+    return home
+
+
+def _leave() -> NoReturn:
+    """End everything at once, and delete nothing: what an archive was unpacked to would slow the next run's files."""
     for pid in _family() - {os.getpid()}:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-    made = Path(_find_spark_home(), "work", application)
-    try:
-        made.rename(WORK / "executors")
-    except OSError:  # another file system
-        shutil.rmtree(made, ignore_errors=True)
     os._exit(0)
 
 
