@@ -6,7 +6,6 @@ import functools
 import json
 import os
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.measuring import HERE, PYTHON, Ground, Sample, Series, Way, in_turns, place_of_a_run, said_by, settle
@@ -14,6 +13,8 @@ from benchmarks.prepared import Prepared, prepared
 from benchmarks.results import of_each
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from benchmarks.results import Plan
     from benchmarks.sets import Set
 
