@@ -240,7 +240,7 @@ def _with_hashes(draft: Manifest, texts: Mapping[str, str]) -> Manifest:
 def write_reference(wheelhouse: Path, path_for_workers: str, to: Path) -> Path:
     """Write a small stand-in that workers can import from: all but the wheels, which they read from where it says.
 
-    Its activation package has a name of its own (``..._reference``), so that the wheelhouse itself can be sent after it
+    Its activation module has a name of its own (``..._reference``), so that the wheelhouse itself can be sent after it
     to workers that could not read the path. What goes in is compared with the manifest as it is read; raises
     AlteredWheelhouseError.
     """
@@ -282,7 +282,7 @@ def _packed(ingredients: Sequence[Ingredient]) -> tuple[PackedWheel, ...]:
 
 
 def _texts(ingredients: Sequence[Ingredient], draft: Manifest) -> Iterator[tuple[str, str]]:
-    """The small members: lock, metadata, the activation package, stubs and the namespaces they lie in."""
+    """The small members: lock, metadata, the activation module, stubs and the namespaces they lie in."""
     module = activation.module_name(draft.digest)
     yield LOCK, lockfile.write(draft.target, map(_locked, draft.wheels))
     for file in sorted(Path(activation.__file__).parent.glob("*.py")):

@@ -71,7 +71,7 @@ __all__ = [
     "work",
 ]
 
-_WORKS_FOR = "DEPLOAD_WORKS_FOR"  # in a worker of process isolation: the activation package that it began with
+_WORKS_FOR = "DEPLOAD_WORKS_FOR"  # in a worker of process isolation: the activation module that it began with
 
 _lock = threading.RLock()
 _active: dict[str, dict[str, Any]] = {}  # by archive: what activate answered

@@ -31,7 +31,7 @@ class ActivationError(ImportError):
 def digest_of(manifest: dict[str, Any]) -> str:
     """SHA-256 over the target and all of a wheelhouse that is unpacked, imported or run; ``manifest`` as it is written.
 
-    The activation package and the stubs have the digest in their names and texts. They count as what they are, so that
+    The activation module and the stubs have the digest in their names and texts. They count as what they are, so that
     the result does not depend on the digest that the manifest claims.
     """
     module = module_name(manifest["digest"])
@@ -47,12 +47,12 @@ def digest_of(manifest: dict[str, Any]) -> str:
 
 
 def module_name(digest: str) -> str:
-    """What the activation package is called inside a wheelhouse: no two wheelhouses share one."""
+    """What the activation module is called inside a wheelhouse, where it is a package: no two wheelhouses share one."""
     return f"_depload_{digest[:16]}"
 
 
 def stub(module: str) -> str:
-    """The text of an import stub, for the activation package of that name."""
+    """The text of an import stub, for the activation module of that name."""
     return f"from {module} import hand_over\n\nhand_over(__name__)\n"
 
 
