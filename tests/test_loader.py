@@ -498,22 +498,29 @@ def test_the_packaging_that_depload_stands_on_is_back_after_a_load_that_failed_o
     assert answer == [ending, True, True]
 
 
-def test_the_packaging_that_depload_stands_on_stays_away_while_another_wheelhouse_brings_one(
-    published: Callable[..., Converted],
+@pytest.mark.parametrize("more", [{}, {"more": ("1.0", {"more.py": ""})}], ids=["the same once more", "another"])
+def test_the_packaging_that_depload_stands_on_stays_away_until_no_wheelhouse_brings_one(
+    more: dict[str, tuple[str, dict[str, str]]], published: Callable[..., Converted]
 ) -> None:
     answer = run_python(
         """
         import json, sys
         import depload
+        from depload import Target
+        own = id(sys.modules["packaging"])
         first, second = (depload.load(path) for path in sys.argv[1:])
+        import packaging
         first.unload()
         import packaging
-        print(json.dumps([packaging.__version__, packaging.__file__.startswith(second.site)]))
+        meanwhile = [packaging.__version__, packaging.__file__.startswith(second.site)]
+        del packaging
+        second.unload()
+        print(json.dumps([*meanwhile, id(sys.modules.get("packaging")) == own]))
         """,
         published(packaging=a_packaging("99.0")).path,
-        published(packaging=a_packaging("99.0"), more=("1.0", {"more.py": ""})).path,
+        published(packaging=a_packaging("99.0"), **more).path,
     )
-    assert answer == ["99.0", True]
+    assert answer == ["99.0", True, True]
 
 
 def test_a_name_that_the_driver_cannot_import_is_named_with_its_reason(published: Callable[..., Converted]) -> None:

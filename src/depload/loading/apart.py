@@ -13,25 +13,30 @@ from typing import TYPE_CHECKING, Any
 from packaging.version import Version
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 _NAME, _OURS = "packaging", "depload"
 _OLDEST = Version("21.3")  # that depload works with, as pyproject.toml says
 
 
-def let_go(version: str) -> Callable[[], None]:
+_aside: dict[str, ModuleType] = {}  # what depload had of it, while everybody else takes a wheelhouse's
+
+
+def let_go(version: str) -> None:
     """Take ``packaging`` out of ``sys.modules`` for another version, if no module but depload's holds anything of it.
 
     depload goes on with what it has, and what it imports from now on takes ``version``, as everybody else does; so one
-    that is too old for it is left to be a conflict. Returns what puts it back, unless somebody holds another by then.
+    that is too old for it is left to be a conflict.
     """
-    own = _taken_out() if Version(version) >= _OLDEST else None
+    if not _aside and Version(version) >= _OLDEST:
+        _aside.update(_taken_out() or {})
 
-    def put_back() -> None:
-        if own and _taken_out() is not None:
-            sys.modules.update(own)
 
-    return put_back
+def put_back() -> None:
+    """Undo ``let_go``, unless somebody holds another by now."""
+    if _aside and _taken_out() is not None:
+        sys.modules.update(_aside)
+    _aside.clear()
 
 
 def _taken_out() -> dict[str, ModuleType] | None:

@@ -330,8 +330,9 @@ def _claim_driver(state: _State, driver: bool | None, undo: contextlib.ExitStack
     if state.on_driver or driver is False:
         return ()
     with _changing, contextlib.ExitStack() as refused:
-        put_back = _let_go_of_packaging(state.manifest)
-        refused.callback(put_back)
+        if brought := _brought_packaging(state.manifest):
+            apart.let_go(brought)
+        refused.callback(_put_packaging_back)
         try:
             others = [other.manifest for other in _states.values() if other.on_driver and other is not state]
             _refuse_disagreement(state.manifest, others)
@@ -343,24 +344,22 @@ def _claim_driver(state: _State, driver: bool | None, undo: contextlib.ExitStack
             return (f"the driver was left as it is, only the workers have the wheelhouse: {found}",)
         refused.pop_all()
         state.on_driver = True
-    undo.callback(_leave_driver, state, put_back)
+    undo.callback(_leave_driver, state)
     return ()
 
 
-def _leave_driver(state: _State, put_back: Callable[[], None]) -> None:
+def _leave_driver(state: _State) -> None:
     with _changing:
         state.on_driver = False
-        staying = [other.manifest for other in _states.values() if other.on_driver]
-        if all(other.digest != state.manifest.digest for other in staying):
+        if all(other.manifest.digest != state.manifest.digest for other in _states.values() if other.on_driver):
             activation.deactivate(state.manifest.digest)
-        if not any(_brought_packaging(other) for other in staying):
-            put_back()
+        _put_packaging_back()
 
 
-def _let_go_of_packaging(manifest: Manifest) -> Callable[[], None]:
-    """What depload itself stands on, where the wheelhouse brings another; returns what puts it back."""
-    brought = _brought_packaging(manifest)
-    return apart.let_go(brought) if brought else lambda: None
+def _put_packaging_back() -> None:
+    """What depload itself stands on, once no wheelhouse here brings another."""
+    if not any(_brought_packaging(other.manifest) for other in _states.values() if other.on_driver):
+        apart.put_back()
 
 
 def _brought_packaging(manifest: Manifest) -> str | None:
