@@ -1,4 +1,4 @@
-"""What an embedded Spark leaves on disk: nothing of its own, and what is another's."""
+"""Why an embedded Spark does not start, and what it leaves on disk: nothing of its own, and what is another's."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from conftest import run_on_spark
+from depload.errors import SparkSessionError
+from depload.local import embedded
 
 
 @pytest.mark.spark
@@ -42,3 +44,19 @@ def test_nothing_is_left_of_an_applications_executors() -> None:
     )
     assert answer["own"]
     assert not Path(answer["own"][0]).parent.exists()
+
+
+@pytest.mark.spark
+@pytest.mark.parametrize(
+    ("master", "why"),
+    [
+        ("local[many]", "Could not parse Master URL: 'local[many]'"),
+        ("local-cluster[1,1,1]", "Asked to launch cluster with 1 MiB/worker but requested 1024 MiB/executor"),
+    ],
+)
+def test_why_spark_does_not_start_is_said_in_one_line(master: str, why: str) -> None:
+    with pytest.raises(SparkSessionError) as raised, embedded.spark_session(master):
+        pass
+    assert str(raised.value) == (
+        f"Spark did not start on {master}: org.apache.spark.SparkException: {why}; check the master and Java"
+    )

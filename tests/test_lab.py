@@ -352,7 +352,7 @@ def test_nobody_attaches_to_an_application_that_was_stopped() -> None:
         print(json.dumps(done.stderr.splitlines()[-1]))
         """
     said = run_python(code)
-    assert "SparkSessionError: this process cannot attach to the Spark application (it was stopped)" in said
+    assert "SparkSessionError: this process cannot attach to the Spark application: it was stopped" in said
 
 
 def test_a_process_that_was_told_of_no_application_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -87,7 +87,7 @@ def session_of(spark: Any) -> Session | None:
     try:
         context = getattr(spark, "sparkContext", spark)
     except Exception as error:  # a property that some platforms have raise
-        raise SparkSessionError(f"the session hides its SparkContext ({_reason(error)})", _USE_CONNECT) from error
+        raise SparkSessionError(f"the session hides its SparkContext ({reason(error)})", _USE_CONNECT) from error
     if not hasattr(context, "addPyFile"):
         raise SparkSessionError(
             f"{type(spark).__name__} is not a Spark session", "hand over a SparkSession or a SparkContext"
@@ -176,9 +176,9 @@ def _running(
     try:
         yield
     except Exception as error:
-        reason = _reason(error)
-        mend = _room(str(error)) if _FULL_DISK.search(reason) else remedy
-        raise SparkSessionError(f"Spark could not {what}: {reason}", mend) from error
+        why = reason(error)
+        mend = _room(str(error)) if _FULL_DISK.search(why) else remedy
+        raise SparkSessionError(f"Spark could not {what}: {why}", mend) from error
 
 
 _SENDING = "send a file to its workers", "see whether Spark can read it where it lies"
@@ -188,7 +188,7 @@ _FULL_DISK = re.compile(r"No space left on device|Disk quota exceeded")  # ENOSP
 _LOST_TASK = re.compile(r"Lost task [\d.]+ in stage [\d.]+ \(TID \d+\) \((\S+) executor (\w+)\)")
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
     """The Python error that a worker raised, out of the stack traces of both languages.
 
     Where there is none, the cause that Java names last, as the one that says most of it puts it; else the first line.
@@ -422,7 +422,7 @@ def _set_conf(session: Any, path: str) -> Callable[[], None]:
         session.conf.set(_PYTHON, path)
     except Exception as error:
         raise SparkSessionError(
-            f"this session may not choose its Python workers ({_reason(error)})", "load with isolation='shared'"
+            f"this session may not choose its Python workers ({reason(error)})", "load with isolation='shared'"
         ) from error
 
     def restore() -> None:

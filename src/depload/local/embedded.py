@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from depload.errors import SparkSessionError, ToolMissingError
+from depload.loading import sessions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,7 +63,7 @@ def spark_session(master: str = DEFAULT_MASTER, app_name: str = "depload", **con
             spark = builder.getOrCreate()
         except Exception as error:
             raise SparkSessionError(
-                f"Spark did not start on {master} ({error})", "check the master and Java"
+                f"Spark did not start on {master}: {sessions.reason(error)}", "check the master and Java"
             ) from error
         context = spark.sparkContext
         application, port = context.applicationId, context.getConf().get("spark.driver.port", "")
@@ -118,7 +119,7 @@ def attached_session() -> Iterator[Any]:
         spark = _attach()
     except Exception as error:
         raise SparkSessionError(
-            f"this process cannot attach to the Spark application ({str(error).partition(chr(10))[0]})",
+            f"this process cannot attach to the Spark application: {sessions.reason(error)}",
             "the application must be running, and this process must have no other",
         ) from error
     context = spark.sparkContext
