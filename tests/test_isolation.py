@@ -484,6 +484,7 @@ def test_a_worker_whose_disk_is_full_says_so_with_its_host(tmp_path: Path, publi
     )
     host, message = answer
     for executor in "01":
-        assert f"host {host}, executor {executor}: the wheelhouse: expected activated, found ActivationError" in message
+        assert f"host {host}, executor {executor}" in message
+    assert "the wheelhouse: expected activated, found ActivationError" in message
     assert "the wheels could not be unpacked there: [Errno 27] File too large" in message
     assert list((tmp_path / "sites-of-the-workers" / "sites").iterdir()) == []

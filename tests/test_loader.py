@@ -225,10 +225,18 @@ def test_a_worker_with_another_version_already_imported_is_named(
 
 
 @pytest.mark.spark
-def test_a_package_that_fails_to_import_on_workers_is_an_error_that_says_why(
-    published: Callable[..., Converted],
+@pytest.mark.parametrize(
+    ("code", "found", "remedy"),
+    [
+        ("raise OSError('libgomp.so.1 is missing')", "OSError: libgomp.so.1 is missing", "such as a system library"),
+        ("import absent.deep", "ModuleNotFoundError: No module named 'absent'", "requires the package that has absent"),
+        ("import broken.gone", "ModuleNotFoundError: No module named 'broken.gone'", "such as a system library"),
+    ],
+)
+def test_a_package_that_fails_to_import_on_workers_is_an_error_that_says_why_and_how_to_mend_it(
+    code: str, found: str, remedy: str, published: Callable[..., Converted]
 ) -> None:
-    converted = published(broken=("1.0", {"broken.py": "raise OSError('libgomp.so.1 is missing')\n"}))
+    converted = published(broken=("1.0", {"broken.py": f"{code}\n"}))
     answer = run_on_spark(
         """
         try:
@@ -239,7 +247,9 @@ def test_a_package_that_fails_to_import_on_workers_is_an_error_that_says_why(
         converted.path,
         master="local[2]",
     )
-    assert "broken: expected 1.0, found OSError: libgomp.so.1 is missing" in answer["error"]
+    assert answer["error"].count("\n  - ") == 1, "two workers of one executor, and one thing that is wrong"
+    assert f"broken: expected 1.0, found {found}" in answer["error"]
+    assert remedy in answer["error"]
 
 
 @pytest.mark.spark

@@ -26,6 +26,12 @@ def _listed(faults: Sequence[Fault], most: int = 20) -> str:
     return "\n".join(lines)
 
 
+def _few(places: Sequence[str], most: int = 4) -> str:
+    """The places in a line; of many, some and how many more."""
+    more = len(places) - most
+    return "; ".join(places[:most]) + (f"; and {more} more" if more > 0 else "")
+
+
 class DeploadError(Exception):
     """Something depload was asked for cannot be done; the message says what, where and how to mend it."""
 
@@ -560,14 +566,26 @@ class WorkerFault(NamedTuple):
     expected: str
     found: str
 
+    @property
+    def where(self) -> str:
+        """Which worker it is of; those of one executor are alike."""
+        return f"host {self.host}, executor {self.executor}"
+
+    @property
+    def what(self) -> str:
+        """What is wrong with which package."""
+        return f"{self.package}: expected {self.expected}, found {self.found}"
+
     def __str__(self) -> str:
-        return (
-            f"host {self.host}, executor {self.executor}: {self.package}: expected {self.expected}, found {self.found}"
-        )
+        return f"{self.where}: {self.what}"
 
 
 class WorkerError(LoadError):
-    """Workers that do not have what was asked; every one of them is named, and a ``Report`` has what each answered."""
+    """Workers that do not have what was asked.
+
+    ``faults`` has every one of them, and ``report``, a ``Report``, what each answered; the message tells of what many
+    of them are missing once, and where.
+    """
 
     def __init__(self, faults: Sequence[WorkerFault], remedy: str = "", report: Any = None) -> None:  # noqa: ANN401
         super().__init__(tuple(faults), remedy, report)
@@ -576,8 +594,11 @@ class WorkerError(LoadError):
         self.report = report
 
     def __str__(self) -> str:
-        lines = "\n".join(f"  - {fault}" for fault in self.faults)
-        return "workers do not have what the wheelhouse brings:\n" + lines + (f"\n{self.remedy}" if self.remedy else "")
+        places: dict[str, dict[str, None]] = {}
+        for fault in self.faults:
+            places.setdefault(fault.what, {})[fault.where] = None
+        lines = _listed([Fault(_few([*where]), what) for what, where in places.items()])
+        return f"workers do not have what the wheelhouse brings:\n{lines}" + (f"\n{self.remedy}" if self.remedy else "")
 
 
 class SparkSessionError(LoadError):

@@ -12,8 +12,10 @@ import atexit
 import contextlib
 import functools
 import hashlib
+import re
 import shlex
 import shutil
+import sys
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
     from depload.loading.sessions import Session, Task
     from depload.published.runs import Run
+    from depload.published.wheelhouse import Manifest
 
 SHARED, PROCESS = "shared", "process"
 
@@ -42,6 +45,15 @@ _WHEELS = (
 _STRANGERS_REMEDY = (
     "The workers imported another version before the wheelhouse could be activated. Load with isolation='process', "
     "which gives this session Python workers of its own; or convert with the version that they have."
+)
+_MISSING = re.compile(r"ModuleNotFoundError: No module named '(\w+)")
+_MISSING_REMEDY = (
+    "Nothing in the wheelhouse requires the package that has {names}, and the workers do not have it either. Add it to "
+    "the source, such as by a line in a requirements.txt, and convert again."
+)
+_IMPORT_REMEDY = (
+    "Give the workers what importing it takes, such as a system library or an environment variable "
+    "(spark.executorEnv.NAME); or say with imports=[...] what is to be proven in its place."
 )
 _NOT_ISOLATED = "this platform runs the session's functions in its own Python workers, whatever the session asks for"
 _LAUNCHER_REMEDY = "load with isolation='shared', which needs no Python workers of its own"
@@ -376,10 +388,20 @@ def _accepted(run: Run, answers: Sequence[dict[str, Any]], how: str, isolation: 
         raise SparkSessionError(_NOT_ISOLATED, _NOT_ISOLATED_REMEDY)
     workers = tuple(map(Process.of, answers))
     if found := faults(workers, run.manifest):
-        named = isolation == SHARED and any(worker.strangers for worker in workers)
         report = Report(None, workers, how, run.manifest.digest, run.manifest.versions(), isolation=isolation)
-        raise WorkerError(found, _STRANGERS_REMEDY if named else "", report)
+        strangers = isolation == SHARED and any(worker.strangers for worker in workers)
+        raise WorkerError(found, _STRANGERS_REMEDY if strangers else _remedy(workers, run.manifest), report)
     return workers
+
+
+def _remedy(workers: Iterable[Process], manifest: Manifest) -> str:
+    """What helps where imports fail, by what they say."""
+    said = {module.error for worker in workers for module in worker.imported.values() if module.error}
+    brought = {name.partition(".")[0] for wheel in manifest.wheels for name in wheel.names}
+    missing = {name for each in said for name in _MISSING.findall(each)} - brought - sys.stdlib_module_names
+    if missing:
+        return _MISSING_REMEDY.format(names=" and ".join(sorted(missing)))
+    return _IMPORT_REMEDY if said else ""
 
 
 def _warnings(answers: Iterable[dict[str, Any]]) -> Iterator[str]:
