@@ -70,7 +70,8 @@ def _handler(wheels: Path) -> type[BaseHTTPRequestHandler]:
             self.send_header("Content-Length", str(length))
             self.end_headers()
             if self.command == "GET":
-                shutil.copyfileobj(body, self.wfile)
+                with contextlib.suppress(ConnectionError):  # who wants a wheel's metadata leaves off once it has that
+                    shutil.copyfileobj(body, self.wfile)
 
         def log_message(self, *_: object) -> None:
             """Nothing: it is counted."""

@@ -31,7 +31,7 @@ UV = str(Path(PYTHON).with_name("uv"))
 _PEERS = ROOT / ".venv" / "peers"
 _CACHES = ("UV_CACHE_DIR", "PIP_CACHE_DIR", "DEPLOAD_CACHE_DIR", "PEX_ROOT", "TMPDIR")
 _PATIENCE = 300.0  # seconds that one command may take
-_ROOM, _SHARE_OF_ROOM = 20e9, 0.15  # bytes of the disk that stay free, and of a small one, such as one in memory
+_ROOM, _SHARE_OF_ROOM = 20e9, 0.15  # bytes of the disk that stay free, and the share of a small one
 _SETTLING = 65.0  # seconds for which ext4 looks for inodes past those that were just deleted (RECENTCY_MIN)
 
 
@@ -139,11 +139,13 @@ def place_of_a_run(scratch: Path) -> Iterator[Path]:
     try:
         yield work
     finally:
-        kind = subprocess.run(
-            ["stat", "--file-system", "--format=%T", work], capture_output=True, text=True, check=True
-        )
-        if kind.stdout.strip() == "tmpfs":
+        if _is_in_memory(work):
             shutil.rmtree(work, ignore_errors=True)
+
+
+def _is_in_memory(place: Path) -> bool:
+    kind = subprocess.check_output(["stat", "--file-system", "--format=%T", place], text=True)
+    return kind.strip() == "tmpfs"
 
 
 def settle(place: Path) -> None:
@@ -212,18 +214,23 @@ class Ground:
         shutil.rmtree(self.path, ignore_errors=True)
 
     def fresh(self, name: str) -> Path:
-        """A new directory; what was measured before goes where the disk is short."""
+        """A new directory; what was measured before goes where it is in memory, or the disk is short."""
         disk = shutil.disk_usage(self.path)
-        if disk.free < min(_ROOM, _SHARE_OF_ROOM * disk.total):
+        if _is_in_memory(self.path):
+            self._remove_used()
+        elif disk.free < min(_ROOM, _SHARE_OF_ROOM * disk.total):
             say(f"the disk is short: removing what was measured, and waiting {_SETTLING:.0f} s")
-            for path in self._used:
-                shutil.rmtree(path, ignore_errors=True)
-            self._used.clear()
+            self._remove_used()
             settle(self.path)
             time.sleep(_SETTLING)
         made = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=self.path))
         self._used.append(made)
         return made
+
+    def _remove_used(self) -> None:
+        for path in self._used:
+            shutil.rmtree(path, ignore_errors=True)
+        self._used.clear()
 
     def kept(self, name: str) -> Path:
         """A directory that stays until the end, and whether it is complete is its user's business."""
