@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from conftest import run_on_spark
+from conftest import run_on_spark, run_python
 from depload.errors import SparkSessionError
 from depload.local import embedded
 
@@ -60,3 +61,15 @@ def test_why_spark_does_not_start_is_said_in_one_line(master: str, why: str) -> 
     assert str(raised.value) == (
         f"Spark did not start on {master}: org.apache.spark.SparkException: {why}; check the master and Java"
     )
+
+
+@pytest.mark.spark
+def test_applications_that_start_at_once_have_names_of_their_own() -> None:
+    code = """
+        import json
+        from depload.local.embedded import spark_session
+        with spark_session("local-cluster[1,1,1024]") as spark:
+            print(json.dumps(spark.sparkContext.applicationId))
+    """
+    with ThreadPoolExecutor(4) as pool:
+        assert len(set(pool.map(lambda _: run_python(code), range(4)))) == 4

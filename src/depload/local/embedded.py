@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +50,7 @@ def spark_session(master: str = DEFAULT_MASTER, app_name: str = "depload", **con
     Raises ToolMissingError without pyspark or Java, SparkSessionError where Spark does not start.
     """
     try:
+        from pyspark import SparkConf, SparkContext
         from pyspark.sql import SparkSession
     except ImportError:
         raise ToolMissingError("pyspark", "a Spark session on this machine", "pip install 'depload[local]'") from None
@@ -56,11 +58,12 @@ def spark_session(master: str = DEFAULT_MASTER, app_name: str = "depload", **con
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # else the workers run whatever python3 is on PATH
     os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")  # else Spark asks the network for the host's address
     with tempfile.TemporaryDirectory(prefix="depload-spark-") as scratch:
-        builder = _configured(SparkSession.builder, master, app_name, Path(scratch))
-        for key, value in config.items():
-            builder = builder.config(key, value)
+        conf = SparkConf().setMaster(master).setAppName(app_name)
+        conf.setAll([*{**_settings(Path(scratch)), **config}.items()])
         try:
-            spark = builder.getOrCreate()
+            SparkContext._ensure_initialized(conf=conf)  # noqa: SLF001 - Java starts before it is this one's turn
+            with turn(_home()):
+                spark = SparkSession.builder.config(conf=conf).getOrCreate()
         except Exception as error:
             raise SparkSessionError(
                 f"Spark did not start on {master}: {sessions.reason(error)}", "check the master and Java"
@@ -179,10 +182,10 @@ def _version(java: Path) -> int:
     return int(match[1]) if match else 0
 
 
-def _configured(builder: Any, master: str, app_name: str, scratch: Path) -> Any:  # noqa: ANN401
+def _settings(scratch: Path) -> dict[str, str]:
     quiet = scratch / "log4j2.properties"
     quiet.write_text(_QUIET, encoding="utf-8")
-    settings = {
+    return {
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
         "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile=file:{quiet}",
@@ -192,10 +195,26 @@ def _configured(builder: Any, master: str, app_name: str, scratch: Path) -> Any:
         # Executors are counted when load asks; without this a session may begin before the second has come.
         "spark.scheduler.minRegisteredResourcesRatio": "1.0",
     }
-    builder = builder.master(master).appName(app_name)
-    for key, value in settings.items():
-        builder = builder.config(key, value)
-    return builder
+
+
+@contextlib.contextmanager
+def turn(home: Path) -> Iterator[None]:
+    """While an application of the Spark at ``home`` starts, so that no two of depload's start in the same second.
+
+    Spark names applications by the second (Master.newApplicationId). Those of one name have one directory for their
+    executors, each of which is refused until its number is free there (Worker), ten times at most.
+    """
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError, ImportError):  # nothing can be written there; no fcntl on Windows
+            import fcntl
+
+            (home / "work").mkdir(exist_ok=True)
+            file = stack.enter_context((home / "work" / ".turn").open("a"))
+            fcntl.flock(file, fcntl.LOCK_EX)
+            last = os.fstat(file.fileno()).st_mtime
+            time.sleep(max(0.0, min(1.0, int(last) + 1 - time.time())))
+            stack.callback(os.utime, file.fileno())
+        yield
 
 
 def remove_work(application: str, port: str, home: Path | None = None) -> None:

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from depload.local.embedded import java_home, remove_work
+from depload.local.embedded import java_home, remove_work, turn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -176,16 +176,21 @@ def connect_server(
     for name in ("local", "tmp"):
         (place / name).mkdir(parents=True)
     own |= {"SPARK_LOCAL_DIRS": str(place / "local"), "TMPDIR": str(place / "tmp")}
-    with running([*command, "spark-internal"], place, {**own, **(variables or {})}) as server:
-        try:
+    with contextlib.ExitStack() as stack:
+        with turn(home):
+            server = stack.enter_context(running([*command, "spark-internal"], place, {**own, **(variables or {})}))
+            stack.callback(_stop, server, home)
             port = server.says(r"Spark Connect server started at: \S*:(\d+)")
-            yield f"sc://127.0.0.1:{port}"
-        finally:
-            server.stop()
-            said = server.said()
-            for application in set(_APPLICATION.findall(said)):
-                for driver in _DRIVER_PORT.findall(said):
-                    remove_work(application, driver, home)
+        yield f"sc://127.0.0.1:{port}"
+
+
+def _stop(server: Process, home: Path) -> None:
+    """With nothing left of its executors."""
+    server.stop()
+    said = server.said()
+    for application in set(_APPLICATION.findall(said)):
+        for driver in _DRIVER_PORT.findall(said):
+            remove_work(application, driver, home)
 
 
 def _settings(place: Path) -> dict[str, str]:
