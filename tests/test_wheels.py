@@ -58,6 +58,10 @@ def test_a_sound_wheel_has_no_faults(tmp_path: Path) -> None:
 
 FAULTS: dict[str, tuple[dict[str, object], str]] = {
     "a name that is none": ({"filename": "alpha.whl"}, "the file name is not name-version-python-abi-platform.whl"),
+    "a name that a terminal obeys": (
+        {"filename": "alpha-1.0-1\x9b2J-py3-none-any.whl"},
+        "the file name is not name-version-python-abi-platform.whl",
+    ),
     "another package": (
         {"metadata": METADATA.replace("alpha", "beta")},
         "the file name says alpha, METADATA says beta",
@@ -108,7 +112,7 @@ def test_what_is_wrong_with_a_wheel_is_told(case: str, tmp_path: Path) -> None:
     path = raw_wheel(tmp_path, **made)  # type: ignore[arg-type]
     found = wheels.faults(path, TARGET)
     assert message in "\n".join(map(str, found))
-    assert {fault.where for fault in found} == {path.name}
+    assert {fault.where for fault in found} == {wheels._shown(path.name)}
 
 
 def test_all_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:

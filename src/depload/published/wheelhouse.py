@@ -38,8 +38,8 @@ _NAMES = {
     "name": re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}"),
     "python": re.compile(r"\d{1,3}\.\d{1,3}"),
     "platform": re.compile(r"\w{1,100}"),
-    "wheel": re.compile(r"[^\s/\\]{1,251}\.whl"),
-    "bytecode": re.compile(r"bytecode/[^\s/\\]{1,251}\.zip"),
+    "wheel": wheels.FILENAME,
+    "bytecode": re.compile(r"bytecode/[\w.!+-]{1,251}\.zip"),
 }
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # what is written here; others raise errors of their own
 _UNREADABLE = (OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)  # zipfile's ways

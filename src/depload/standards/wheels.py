@@ -50,6 +50,8 @@ _LONGEST_TEXT, _LONGEST_RECORD, _LONGEST_TEXTS = 4 << 20, 32 << 20, 16 << 20
 _MOST_REQUIREMENTS = 10_000
 _MOST_STRANGERS = 1000  # rows of RECORD beyond the files that are there
 _MOST_TAGS = 256  # of a file name, where py2.py3-none-any has two; they multiply
+FILENAME = re.compile(r"[\w.!+-]{1,251}\.whl")
+"""What wheels may be called: they become files and members ("Binary distribution format", escaping and Unicode)."""
 _LONGEST_SHOWN = 300
 _ANYWHERE = {"extra": "", "platform_release": "", "platform_version": ""}  # for markers: does it compare at all?
 _SIGNATURES = ("RECORD.jws", "RECORD.p7s")  # the format leaves these out of RECORD
@@ -122,7 +124,7 @@ def read(path: Path, *, sha256: str | None = None, judged: bool = False) -> Whee
             dist_info=texts,
         )
     except _UNREADABLE as error:
-        raise InvalidWheelError(path.name, [Fault(path.name, _why(error))]) from error
+        raise InvalidWheelError(_shown(path.name), [Fault(_shown(path.name), _why(error))]) from error
 
 
 def generator(path: Path) -> str:
@@ -146,6 +148,8 @@ def tags_of(filename: str) -> frozenset[Tag]:
 def _parsed_name(filename: str) -> tuple[str, Version, BuildTag, frozenset[Tag]]:
     if math.prod(tags.count(".") + 1 for tags in filename.removesuffix(".whl").split("-")[-3:]) > _MOST_TAGS:
         raise InvalidWheelFilename(f"more than {_MOST_TAGS} tags")
+    if not FILENAME.fullmatch(filename):  # packaging takes anything for a build tag and for tags
+        raise InvalidWheelFilename("characters that no part of such a name has")
     return parse_wheel_filename(filename)
 
 
