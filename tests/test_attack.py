@@ -312,7 +312,7 @@ def test_a_manifests_names_are_no_paths(key: str, value: str, tmp_path: Path) ->
 
 def test_the_digest_names_the_site_so_it_must_be_that_of_the_wheels(tmp_path: Path) -> None:
     path, manifest = tmp_path / "x.zip", zips.manifest_of(targets.SOUND)
-    for digest in ("0" * 64, f"../../{manifest['digest']}", str(tmp_path / "x")):
+    for digest in ("0" * 64, f"../../{manifest['digest']}", str(tmp_path / "x"), "[a"):
         path.write_bytes(zips.wheelhouse(targets.SOUND, {**manifest, "digest": digest}))
         with pytest.raises(activation.ActivationError, match="the digest is of other wheels"):
             activation.manifest_of(str(path))

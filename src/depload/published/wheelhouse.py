@@ -254,7 +254,7 @@ def write_reference(wheelhouse: Path, path_for_workers: str, to: Path) -> Path:
             data = opened.read(name)
             if hashlib.sha256(data).hexdigest() != sha256:
                 raise AlteredWheelhouseError(str(wheelhouse), [Fault(name, "is not what the manifest names")])
-            renamed = re.sub(rf"^{module}/", f"{module}_reference/", name)
+            renamed = activation.renamed(name, module, f"{module}_reference")
             if data == activation.stub(module).encode():
                 data = activation.stub(f"{module}_reference").encode()
             written.writestr(wheels.member_info(renamed), data)

@@ -37,6 +37,7 @@ from .payload import (
     digest_of,
     manifest_of,
     module_name,
+    renamed,
     stub,
 )
 
@@ -64,6 +65,7 @@ __all__ = [
     "module_name",
     "process",
     "prove",
+    "renamed",
     "same_version",
     "stub",
     "take_back",

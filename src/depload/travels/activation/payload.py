@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import socket
 import stat
 import zipfile
@@ -38,7 +37,7 @@ def digest_of(manifest: dict[str, Any]) -> str:
     texts = {hashlib.sha256(stub(module).encode()).hexdigest(): "stub"}
     parts = [(part["filename"], part["sha256"]) for part in (*manifest["wheels"], *manifest["bytecode"])]
     beside = [
-        (re.sub(rf"^{module}/", "activation/", name), texts.get(sha256, sha256))
+        (renamed(name, module, "activation"), texts.get(sha256, sha256))
         for name, sha256 in manifest["others"].items()
         if name not in DOCUMENTS
     ]
@@ -49,6 +48,11 @@ def digest_of(manifest: dict[str, Any]) -> str:
 def module_name(digest: str) -> str:
     """What the activation module is called inside a wheelhouse, where it is a package: no two wheelhouses share one."""
     return f"_depload_{digest[:16]}"
+
+
+def renamed(member: str, module: str, to: str) -> str:
+    """A member's name where the activation module ``module`` is called ``to``."""
+    return f"{to}/{member.removeprefix(f'{module}/')}" if member.startswith(f"{module}/") else member
 
 
 def stub(module: str) -> str:
