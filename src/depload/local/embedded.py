@@ -212,6 +212,7 @@ def turn(home: Path) -> Iterator[None]:
             file = stack.enter_context((home / "work" / ".turn").open("a"))
             fcntl.flock(file, fcntl.LOCK_EX)
             last = os.fstat(file.fileno()).st_mtime
+            # The next second; no longer than that, where the clock was put back meanwhile.
             time.sleep(max(0.0, min(1.0, int(last) + 1 - time.time())))
             stack.callback(os.utime, file.fileno())
         yield
